@@ -1,0 +1,105 @@
+"""What the kernel tests share: outputs full of NaN, closeness in units of rounding, slopes, one call of each kernel.
+
+Run as a script it writes the results of `one_call_of_each` to a folder: plain Python's, to compare with the compiled.
+"""
+
+import sys
+from collections.abc import Callable
+
+import numpy as np
+
+SIZES = (1, 2, 3, 5, 7, 13, 31, 33, 64, 129)
+SHAPES = [(rows, cols) for cols in SIZES for rows in (1, 7)] + [(0, 3), (64, 31), (129, 5)]
+DTYPES = ("float32", "float64")
+
+
+def poisoned(*shape: int, dtype: str) -> np.ndarray:
+    """An output array in which whatever a kernel leaves unwritten, or reads, shows."""
+    return np.full(shape, np.nan, dtype)
+
+
+def assert_close(
+    actual: np.ndarray, reference: np.ndarray, *, ulps: float = 16, scale: float | np.ndarray = 1.0
+) -> None:
+    """|actual - reference| <= ulps * eps * max(|reference|, scale); NaN and infinities in the same places."""
+    assert actual.shape == np.shape(reference)
+    finite = np.isfinite(reference)
+    np.testing.assert_array_equal(actual[~finite], reference[~finite])
+    bound = ulps * np.finfo(actual.dtype).eps * np.maximum(np.abs(reference), scale)
+    wrong = ~(np.abs(actual.astype(float) - reference) <= bound) & finite
+    assert not wrong.any(), f"{wrong.sum()} of {wrong.size} off, first at {np.argwhere(wrong)[0]}: " + str(
+        (actual[wrong][0], np.asarray(reference)[wrong][0])
+    )
+
+
+def assert_vjp(
+    forward: Callable, x: np.ndarray, g: np.ndarray, cotangent: np.ndarray, rng: np.random.Generator
+) -> None:
+    """<cotangent, d> equals the central difference of <g, forward(x)> along random d, in float64."""
+    for _ in range(3):
+        d = rng.normal(size=x.shape)
+        h = 1e-4
+        slope = [np.sum(g * (forward(x + k * h * d) - forward(x - k * h * d))) / (2 * k * h) for k in (1, 2)]
+        better = slope[0] + (slope[0] - slope[1]) / 3  # Richardson: the error is of order h^4
+        np.testing.assert_allclose(np.sum(cotangent * d), better, rtol=1e-7, atol=1e-8)
+
+
+def one_call_of_each(dtype: str) -> dict[str, np.ndarray]:
+    """Outputs of every kernel on small inputs."""
+    from tinyllm.kernels.cpu import activation, adamw, attention, cross_entropy, embedding, norm, softmax
+
+    rng = np.random.default_rng(3)
+    rows, cols = 5, 37
+
+    def draw(*shape: int) -> np.ndarray:
+        return rng.normal(size=shape).astype(dtype)
+
+    def run(kernel: Callable, *inputs: object, out: list[tuple[int, ...]]) -> list[np.ndarray]:
+        outputs = [poisoned(*shape, dtype=dtype) for shape in out]
+        kernel(*inputs, *outputs)
+        results.update({f"{kernel.__name__} {i}": output for i, output in enumerate(outputs)})
+        return outputs
+
+    results: dict[str, np.ndarray] = {}
+    x, g, weight, bias = draw(rows, cols), draw(rows, cols), draw(cols), draw(cols)
+    x[0, :3] = -np.inf
+    for kernel, vjp in ((softmax.softmax, softmax.softmax_vjp), (softmax.log_softmax, softmax.log_softmax_vjp)):
+        run(vjp, g, run(kernel, x, out=[x.shape])[0], out=[x.shape])
+
+    target = np.array([3, 36, -100, 0, 3])
+    _, lse = run(cross_entropy.cross_entropy, g, target, np.abs(weight), 0.1, -100, out=[(rows,), (rows,)])
+    run(cross_entropy.cross_entropy_vjp, draw(rows), g, target, np.abs(weight), 0.1, -100, lse, out=[x.shape])
+
+    x = draw(rows, cols)
+    _, mean, rstd = run(norm.layer_norm, x, weight, bias, 1e-5, out=[x.shape, (rows,), (rows,)])
+    run(norm.layer_norm_vjp, g, x, weight, mean, rstd, out=[x.shape, (cols,), (cols,)])
+    _, rstd = run(norm.rms_norm, x, weight, 1e-5, out=[x.shape, (rows,)])
+    run(norm.rms_norm_vjp, g, x, weight, rstd, out=[x.shape, (cols,)])
+
+    flat, flat_g = 3 * x.ravel(), g.ravel()
+    for kernel in (activation.gelu_erf, activation.gelu_tanh):
+        run(kernel, flat, out=[flat.shape])
+    for kernel in (activation.gelu_erf_vjp, activation.gelu_tanh_vjp):
+        run(kernel, flat_g, flat, out=[flat.shape])
+
+    run(embedding.embedding_vjp, g, np.array([2, 0, 2, 2, 1]), out=[(4, cols)])
+
+    mask = rng.random((1, 6, 37)) < 0.5
+    for name, allowed in (("none", None), ("boolean", mask), ("added", np.where(mask, 0.5, -np.inf).astype(dtype))):
+        scores = draw(2, 6, 37)
+        attention.masked_softmax(scores, 0.7, 1, allowed, np.zeros(2, np.int64))
+        results[f"masked_softmax {name}"] = scores
+    run(attention.masked_softmax_vjp, draw(2, 6, 37), scores, 0.7, 1, out=[scores.shape])
+
+    for kernel in (adamw.adamw, adamw.adam):
+        state = [draw(cols), draw(cols), draw(cols), np.abs(draw(cols))]
+        kernel(*state, 1e-2, 0.9, 0.99, 1e-8, 0.1, 0.19, 0.0199)
+        results.update({f"{kernel.__name__} {name}": value for name, value in zip("pgmv", state, strict=True)})
+    results["sum_of_squares"] = np.asarray(adamw.sum_of_squares(flat))
+    return results
+
+
+if __name__ == "__main__":
+    with np.errstate(all="ignore"):
+        for dtype in DTYPES:
+            np.savez(f"{sys.argv[1]}/{dtype}.npz", **one_call_of_each(dtype))

@@ -1,0 +1,144 @@
+"""GELU, the embedding's derivative, Adam's steps and the sum of squares against float64 NumPy."""
+
+import math
+
+import numpy as np
+import pytest
+from kernel_checks import DTYPES, SIZES, assert_close, assert_vjp, poisoned
+
+from tinyllm.kernels.cpu.activation import gelu_erf, gelu_erf_vjp, gelu_tanh, gelu_tanh_vjp
+from tinyllm.kernels.cpu.adamw import adam, adamw, sum_of_squares
+from tinyllm.kernels.cpu.embedding import embedding_vjp
+
+erf = np.vectorize(math.erf, otypes=[float])
+
+
+def erf_reference(x):
+    below = (1 + erf(x / math.sqrt(2))) / 2
+    return x * below, below + x * np.exp(-x * x / 2) / math.sqrt(2 * math.pi)
+
+
+def tanh_reference(x):
+    u = math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
+    slope = math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * x**2)
+    return x * (1 + np.tanh(u)) / 2, (1 + np.tanh(u) + x / np.cosh(np.minimum(np.abs(u), 300)) ** 2 * slope) / 2
+
+
+GELUS = [(gelu_erf, gelu_erf_vjp, erf_reference), (gelu_tanh, gelu_tanh_vjp, tanh_reference)]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("kernel", "vjp", "reference"), GELUS)
+def test_gelu_and_its_derivative(kernel, vjp, reference, dtype, rng):
+    for size in (*SIZES, 0, 4099):
+        x, g = (3 * rng.normal(size=(2, size))).astype(dtype)
+        value, slope = reference(x.astype(float))
+        out = poisoned(size, dtype=dtype)
+        kernel(x, out)
+        assert_close(out, value)
+        out = poisoned(size, dtype=dtype)
+        vjp(g, x, out)
+        assert_close(out, g * slope, ulps=24, scale=8)
+
+
+@pytest.mark.parametrize(("kernel", "vjp", "reference"), GELUS)
+def test_gelu_vjp_is_the_slope(kernel, vjp, reference, rng):
+    x, g, out = rng.normal(size=31), rng.normal(size=31), poisoned(31, dtype="float64")
+
+    def forward(x):
+        y = poisoned(31, dtype="float64")
+        kernel(x, y)
+        return y
+
+    vjp(g, x, out)
+    assert_vjp(forward, x, g, out, rng)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("kernel", "vjp", "reference"), GELUS)
+def test_gelu_of_extreme_numbers_is_the_identity_or_nothing(kernel, vjp, reference, dtype):
+    x = np.array([np.finfo(dtype).max / 2, 1e20, 50, -50, -1e20, -np.finfo(dtype).max / 2, np.nan], dtype)
+    out, slope = poisoned(x.size, dtype=dtype), poisoned(x.size, dtype=dtype)
+    kernel(x, out)
+    vjp(np.ones_like(x), x, slope)
+    np.testing.assert_array_equal(out, np.where(x < 0, 0, x))
+    np.testing.assert_array_equal(slope, [1, 1, 1, 0, 0, 0, np.nan])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("cols", SIZES)
+def test_embedding_vjp_adds_up_equal_ids(cols, dtype, rng):
+    ids = rng.integers(0, 5, size=64)  # ids repeat; row 5 and 6 are never picked
+    g = rng.integers(-9, 10, size=(64, cols)).astype(dtype)  # whole numbers: sums are exact
+    expected = np.zeros((7, cols))
+    np.add.at(expected, ids, g)
+    out = poisoned(7, cols, dtype=dtype)
+    embedding_vjp(g, ids, out)
+    np.testing.assert_array_equal(out, expected)
+    embedding_vjp(g[:0], ids[:0], out)
+    np.testing.assert_array_equal(out, 0)
+
+
+def adam_reference(p, g, m, v, step, lr, beta1, beta2, eps, decay, decoupled):
+    """Kingma and Ba's algorithm 1 as printed, with the decay of Loshchilov and Hutter's algorithm 2."""
+    g = g if decoupled else g + decay * p
+    p = p * (1 - lr * decay) if decoupled else p
+    m, v = beta1 * m + (1 - beta1) * g, beta2 * v + (1 - beta2) * g**2
+    m_hat, v_hat = m / (1 - beta1**step), v / (1 - beta2**step)
+    return p - lr * m_hat / (np.sqrt(v_hat) + eps), m, v
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kernel", [adamw, adam])
+def test_steps_follow_the_papers(kernel, dtype, rng):
+    lr, beta1, beta2, eps, decay = 1e-2, 0.9, 0.99, 1e-8, 0.3
+    for size in (*SIZES, 0):
+        p = rng.normal(size=size).astype(dtype)
+        m, v = np.zeros_like(p), np.zeros_like(p)
+        expected = p.astype(float), m.astype(float), v.astype(float)
+        for step in range(1, 6):
+            g = rng.normal(size=size).astype(dtype)
+            g[::4] = 0
+            before = g.copy()
+            kernel(p, g, m, v, lr, beta1, beta2, eps, decay, 1 - beta1**step, 1 - beta2**step)
+            expected = adam_reference(
+                expected[0], g, expected[1], expected[2], step, lr, beta1, beta2, eps, decay, kernel is adamw
+            )
+            np.testing.assert_array_equal(g, before)
+        for actual, wanted in zip((p, m, v), expected, strict=True):
+            assert_close(actual, wanted, ulps=32)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_nothing_to_do_changes_nothing(dtype, rng):
+    p = rng.normal(size=33).astype(dtype)
+    before = p.copy()
+    for kernel in (adamw, adam):
+        zeros = [np.zeros_like(p) for _ in range(3)]
+        kernel(p, *zeros, 1e-2, 0.9, 0.99, 1e-8, 0.0, 0.1, 0.01)
+        np.testing.assert_array_equal(p, before)
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("kernel", [adamw, adam])
+def test_steps_equal_pytorch(kernel, rng):
+    torch = pytest.importorskip("torch", reason="compares with PyTorch, which is not installed")
+    p = rng.normal(size=50)
+    theirs = torch.tensor(p.copy(), requires_grad=True)
+    kind = torch.optim.AdamW if kernel is adamw else torch.optim.Adam
+    optimiser = kind([theirs], lr=1e-2, betas=(0.9, 0.99), eps=1e-8, weight_decay=0.1)
+    m, v = np.zeros_like(p), np.zeros_like(p)
+    for step in range(1, 8):
+        g = rng.normal(size=50)
+        theirs.grad = torch.tensor(g.copy())
+        optimiser.step()
+        kernel(p, g, m, v, 1e-2, 0.9, 0.99, 1e-8, 0.1, 1 - 0.9**step, 1 - 0.99**step)
+    np.testing.assert_allclose(p, theirs.detach().numpy(), rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_sum_of_squares_is_of_float64(dtype, rng):
+    for size in (*SIZES, 0, 100_003):
+        x = rng.normal(size=size).astype(dtype)
+        np.testing.assert_allclose(sum_of_squares(x), np.sum(x.astype(float) ** 2), rtol=1e-13)
+    assert sum_of_squares(np.array([1e30, 1e30], dtype)) == pytest.approx(2e60)

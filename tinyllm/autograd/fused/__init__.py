@@ -1,0 +1,21 @@
+"""Operations computed in one go: kernels for all gradients at once, and `ref`, the same in small operations."""
+
+from tinyllm.autograd.fused.activation import gelu
+from tinyllm.autograd.fused.attention import scaled_dot_product_attention
+from tinyllm.autograd.fused.cross_entropy import cross_entropy
+from tinyllm.autograd.fused.embedding import embedding
+from tinyllm.autograd.fused.linear import linear
+from tinyllm.autograd.fused.norm import layer_norm, rms_norm
+from tinyllm.autograd.fused.softmax import log_softmax, softmax
+
+__all__ = [
+    "cross_entropy",
+    "embedding",
+    "gelu",
+    "layer_norm",
+    "linear",
+    "log_softmax",
+    "rms_norm",
+    "scaled_dot_product_attention",
+    "softmax",
+]

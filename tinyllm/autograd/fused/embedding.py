@@ -1,0 +1,84 @@
+"""Rows of a table picked by id, as one operation."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+from tinyllm.autograd import ops
+from tinyllm.autograd.ops.indexing import check_ids
+from tinyllm.autograd.tape import Kernel, Op, apply
+from tinyllm.autograd.tensor import Array, Operand, Tensor, namespace
+
+
+def _ref(weight: Tensor, ids: Tensor, padding_idx: int | None) -> Tensor:
+    if padding_idx is not None:  # the row keeps its value and loses its gradient
+        is_padding = (np.arange(weight.shape[0]) == padding_idx)[:, None]
+        weight = ops.where(is_padding, weight.detach(), weight)
+    return weight[ids]
+
+
+def _forward(weight: Array, ids: Array, padding_idx: int | None) -> tuple[Array, None]:
+    return weight[ids], None
+
+
+def _vjp(
+    needs: tuple[bool, bool], g: Array, y: Array, saved: None, weight: Array, ids: Array, padding_idx: int | None
+) -> tuple[Array, None]:
+    xp = namespace(weight)
+    out = xp.zeros(weight.shape, dtype=weight.dtype)
+    xp.add.at(out, ids, g)
+    if padding_idx is not None:
+        out[padding_idx] = 0
+    return out, None
+
+
+@functools.cache
+def _numba() -> Kernel:
+    from tinyllm.kernels.cpu import embedding as kernels
+
+    def vjp(
+        needs: tuple[bool, bool], g: Array, y: Array, saved: None, weight: Array, ids: Array, padding_idx: int | None
+    ) -> tuple[Array, None]:
+        out = np.empty(weight.shape, weight.dtype)
+        flat = np.ascontiguousarray(ids, dtype=np.int64).reshape(-1)
+        kernels.embedding_vjp(np.ascontiguousarray(g).reshape(len(flat), weight.shape[1]), flat, out)
+        if padding_idx is not None:
+            out[padding_idx] = 0
+        return out, None
+
+    return Kernel(_forward, vjp)
+
+
+_embedding = Op("embedding", ref=_ref, impls={"numpy": lambda: Kernel(_forward, _vjp), "numba": _numba})
+
+
+def embedding(ids: Operand, weight: Operand, padding_idx: int | None = None) -> Tensor:
+    """The rows of `weight` named by `ids` (F-EMB); ids that come twice add up their gradients.
+
+    Parameters
+    ----------
+    ids : (...), integers
+    weight : (V, C)
+    padding_idx : int, optional
+        The row of this id gets no gradient.
+
+    Returns
+    -------
+    Tensor, (..., C)
+
+    Raises
+    ------
+    IndexError
+        If an id is outside the vocabulary, naming it.
+    """
+    ids, weight = (t if isinstance(t, Tensor) else Tensor(t) for t in (ids, weight))
+    if weight.ndim != 2:
+        raise ValueError(f"embedding: weight must have shape (V, C), got {weight.shape}")
+    check_ids("embedding", ids, weight.shape[0])
+    if padding_idx is not None:
+        if not -weight.shape[0] <= padding_idx < weight.shape[0]:
+            raise IndexError(f"embedding: padding_idx {padding_idx} is outside 0..{weight.shape[0] - 1}")
+        padding_idx %= weight.shape[0]
+    return apply(_embedding, weight, ids, padding_idx=padding_idx)

@@ -1,0 +1,215 @@
+"""Layer normalisation and RMS normalisation over the last axes, each as one operation."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tinyllm.autograd import ops
+from tinyllm.autograd.tape import Kernel, Op, apply
+from tinyllm.autograd.tensor import Array, Operand, Storage, Tensor, namespace
+
+# Every kernel works on rows: (R, C), with C the product of the normalised axes.
+
+
+def _layer_norm_ref(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    axes = tuple(range(-weight.ndim, 0))
+    centred = x - ops.mean(x, axes, keepdims=True)
+    variance = ops.mean(centred * centred, axes, keepdims=True)
+    return centred / ops.sqrt(variance + eps) * weight + bias
+
+
+def _rms_norm_ref(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    mean_square = ops.mean(x * x, tuple(range(-weight.ndim, 0)), keepdims=True)
+    return x / ops.sqrt(mean_square + eps) * weight
+
+
+# -- NumPy -------------------------------------------------------------------------------------------------------------
+
+
+def _layer_norm(x: Array, weight: Array, bias: Array, eps: float) -> tuple[Array, Any]:
+    xp, rows = namespace(x), x.reshape(-1, weight.size)
+    mean = rows.mean(axis=1, keepdims=True)
+    centred = rows - mean
+    rstd = 1 / xp.sqrt((centred * centred).mean(axis=1, keepdims=True) + eps)
+    return (centred * rstd * weight.reshape(-1) + bias.reshape(-1)).reshape(x.shape), (mean, rstd)
+
+
+def _layer_norm_vjp(
+    needs: tuple[bool, ...], g: Array, y: Array, saved: Any, x: Array, weight: Array, bias: Array, eps: float
+) -> tuple[Array, ...]:
+    mean, rstd = saved
+    g = g.reshape(-1, weight.size)
+    normed = (x.reshape(-1, weight.size) - mean) * rstd
+    u = g * weight.reshape(-1)
+    dx = (u - u.mean(axis=1, keepdims=True) - normed * (u * normed).mean(axis=1, keepdims=True)) * rstd
+    return dx.reshape(x.shape), (g * normed).sum(axis=0).reshape(weight.shape), g.sum(axis=0).reshape(bias.shape)
+
+
+def _rms_norm(x: Array, weight: Array, eps: float) -> tuple[Array, Any]:
+    xp, rows = namespace(x), x.reshape(-1, weight.size)
+    rstd = 1 / xp.sqrt((rows * rows).mean(axis=1, keepdims=True) + eps)
+    return (rows * rstd * weight.reshape(-1)).reshape(x.shape), rstd
+
+
+def _rms_norm_vjp(
+    needs: tuple[bool, ...], g: Array, y: Array, rstd: Any, x: Array, weight: Array, eps: float
+) -> tuple[Array, ...]:
+    g = g.reshape(-1, weight.size)
+    normed = x.reshape(-1, weight.size) * rstd
+    u = g * weight.reshape(-1)
+    dx = (u - normed * (u * normed).mean(axis=1, keepdims=True)) * rstd
+    return dx.reshape(x.shape), (g * normed).sum(axis=0).reshape(weight.shape)
+
+
+# -- Numba -------------------------------------------------------------------------------------------------------------
+
+
+def _rows(a: Array, size: int) -> Array:
+    return np.ascontiguousarray(a).reshape(-1, size)
+
+
+def _flat(a: Array) -> Array:
+    return np.ascontiguousarray(a).reshape(-1)
+
+
+@functools.cache
+def _numba_layer_norm() -> Kernel:
+    from tinyllm.kernels.cpu import norm as kernels
+
+    def forward(x: Array, weight: Array, bias: Array, eps: float) -> tuple[Array, Any]:
+        rows = _rows(x, weight.size)
+        out, mean, rstd = np.empty_like(rows), np.empty(len(rows), x.dtype), np.empty(len(rows), x.dtype)
+        kernels.layer_norm(rows, _flat(weight), _flat(bias), eps, out, mean, rstd)
+        return out.reshape(x.shape), (mean, rstd)
+
+    def vjp(
+        needs: tuple[bool, ...], g: Array, y: Array, saved: Any, x: Array, weight: Array, bias: Array, eps: float
+    ) -> tuple[Array, ...]:
+        rows = _rows(x, weight.size)
+        dx, dweight, dbias = np.empty_like(rows), np.empty(weight.size, x.dtype), np.empty(weight.size, x.dtype)
+        kernels.layer_norm_vjp(_rows(g, weight.size), rows, _flat(weight), *saved, dx, dweight, dbias)
+        return dx.reshape(x.shape), dweight.reshape(weight.shape), dbias.reshape(bias.shape)
+
+    return Kernel(forward, vjp)
+
+
+@functools.cache
+def _numba_rms_norm() -> Kernel:
+    from tinyllm.kernels.cpu import norm as kernels
+
+    def forward(x: Array, weight: Array, eps: float) -> tuple[Array, Any]:
+        rows = _rows(x, weight.size)
+        out, rstd = np.empty_like(rows), np.empty(len(rows), x.dtype)
+        kernels.rms_norm(rows, _flat(weight), eps, out, rstd)
+        return out.reshape(x.shape), rstd
+
+    def vjp(
+        needs: tuple[bool, ...], g: Array, y: Array, rstd: Any, x: Array, weight: Array, eps: float
+    ) -> tuple[Array, ...]:
+        rows = _rows(x, weight.size)
+        dx, dweight = np.empty_like(rows), np.empty(weight.size, x.dtype)
+        kernels.rms_norm_vjp(_rows(g, weight.size), rows, _flat(weight), rstd, dx, dweight)
+        return dx.reshape(x.shape), dweight.reshape(weight.shape)
+
+    return Kernel(forward, vjp)
+
+
+_layer_norm_op = Op(
+    "layer_norm",
+    ref=_layer_norm_ref,
+    impls={"numpy": lambda: Kernel(_layer_norm, _layer_norm_vjp), "numba": _numba_layer_norm},
+)
+_rms_norm_op = Op(
+    "rms_norm",
+    ref=_rms_norm_ref,
+    impls={"numpy": lambda: Kernel(_rms_norm, _rms_norm_vjp), "numba": _numba_rms_norm},
+)
+
+
+def layer_norm(
+    x: Operand,
+    normalized_shape: int | Sequence[int],
+    weight: Operand | None = None,
+    bias: Operand | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """``(x - mean) / sqrt(var + eps) * weight + bias`` over the last axes (part of F-BLOCK).
+
+    The variance is the biased one, the mean of the squared deviations, and `eps` stands inside the root.
+
+    Parameters
+    ----------
+    x : (..., *normalized_shape), floating
+    normalized_shape : int or sequence of ints
+        The lengths of the axes that are normalised together.
+    weight, bias : of shape `normalized_shape`, optional
+        One and zero when left out.
+    eps : float
+
+    Returns
+    -------
+    Tensor of the shape of `x`
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit.
+
+    Notes
+    -----
+    Source: Ba, Kiros and Hinton 2016, section 3.
+    """
+    x, shape = _checked("layer_norm", x, normalized_shape, weight, bias)
+    weight = _filled(x, shape, 1) if weight is None else weight
+    bias = _filled(x, shape, 0) if bias is None else bias
+    return apply(_layer_norm_op, x, _as_dtype(weight, x), _as_dtype(bias, x), eps=eps)
+
+
+def rms_norm(
+    x: Operand, normalized_shape: int | Sequence[int], weight: Operand | None = None, eps: float | None = None
+) -> Tensor:
+    """``x / sqrt(mean(x^2) + eps) * weight`` over the last axes.
+
+    Parameters
+    ----------
+    x : (..., *normalized_shape), floating
+    normalized_shape : int or sequence of ints
+    weight : of shape `normalized_shape`, optional
+    eps : float, optional
+        By default the distance from 1 to the next number of the dtype.
+
+    Notes
+    -----
+    Source: Zhang and Sennrich 2019, eq. 4.
+    """
+    x, shape = _checked("rms_norm", x, normalized_shape, weight)
+    weight = _filled(x, shape, 1) if weight is None else weight
+    eps = float(np.finfo(x.dtype).eps) if eps is None else eps
+    return apply(_rms_norm_op, x, _as_dtype(weight, x), eps=eps)
+
+
+def _checked(
+    name: str, x: Operand, normalized_shape: int | Sequence[int], *affine: Operand | None
+) -> tuple[Tensor, tuple[int, ...]]:
+    x = x if isinstance(x, Tensor) else Tensor(x)
+    shape = (normalized_shape,) if isinstance(normalized_shape, (int, np.integer)) else tuple(normalized_shape)
+    if x.dtype.kind != "f":
+        raise TypeError(f"{name} needs floating numbers, got {x.dtype}; convert them with astype")
+    if not shape or x.shape[-len(shape) :] != shape:
+        raise ValueError(f"{name}: normalized_shape {shape} must be the last axes of x, whose shape is {x.shape}")
+    for given in affine:
+        if given is not None and np.shape(given.data if isinstance(given, Tensor) else given) != shape:
+            raise ValueError(f"{name}: weight and bias must have the shape {shape} of the normalised axes")
+    return x, shape
+
+
+def _filled(x: Tensor, shape: tuple[int, ...], value: int) -> Tensor:
+    return Tensor._wrap(Storage(namespace(x._storage.array).full(shape, value, dtype=x.dtype)))
+
+
+def _as_dtype(t: Operand, x: Tensor) -> Tensor:
+    return ops.astype(t, x.dtype)

@@ -1,0 +1,87 @@
+"""How operands become Tensors that fit each other: copies of arrays, bare numbers, broadcasting and mixed dtypes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tinyllm.autograd.settings import settings
+from tinyllm.autograd.tensor import Operand, Storage, Tensor, namespace
+
+_Number = (bool, int, float, np.generic)
+
+
+def as_tensors(operands: Sequence[Operand]) -> tuple[Tensor, ...]:
+    """Operands as Tensors. Arrays are copied, as they may be needed later; bare numbers take the others' dtype."""
+    for x in operands:
+        if type(x) is not Tensor:
+            break
+    else:
+        return operands  # type: ignore[return-value]
+    known = [x if type(x) is Tensor else None if isinstance(x, _Number) else Tensor(x) for x in operands]
+    strong = [t for t in known if t is not None]
+    return tuple(_number(x, strong) if t is None else t for x, t in zip(operands, known, strict=True))
+
+
+def _number(x: Any, strong: list[Tensor]) -> Tensor:
+    """A bare number as a 0-d Tensor of the dtype that NumPy would compute in, Python's and NumPy's numbers alike."""
+    if not strong:
+        return Tensor(x)
+    value = x.item() if isinstance(x, np.generic) else x
+    dtype = strong[0].dtype
+    if len(strong) > 1 or dtype.kind != "f":  # else the number simply takes that dtype
+        dtype = np.result_type(*(t.dtype for t in strong), value)
+    return Tensor._wrap(Storage(namespace(strong[0]._storage.array).asarray(value, dtype=dtype)))
+
+
+def meet(name: str, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Bring the operands that need a gradient to one dtype and one shape, by steps that are on the tape themselves.
+
+    Their adjoints (`astype` back, `sum_to`) undo it on the way back, so that no rule has to know of either. Operands
+    that need none are left to NumPy's own broadcasting.
+    """
+    for t in inputs:
+        if t._requires_grad:
+            break
+    else:
+        t = inputs[0]
+    shape, dtype = t.shape, t.dtype
+    for t in inputs:
+        if t.dtype != dtype or (t.shape != shape and (t._requires_grad or t.ndim)):
+            break
+    else:
+        return inputs
+    shape = broadcast_shape(name, *(t.shape for t in inputs))
+    dtypes = [t.dtype for t in inputs if t.dtype.kind != "b"]
+    dtype = np.result_type(*dtypes) if dtypes else np.dtype(bool)
+    met = []
+    for t in inputs:
+        if t.dtype != dtype and t.dtype.kind != "b":
+            t = ops.astype(t, dtype)
+        if t._requires_grad and t.shape != shape and settings.recording:
+            t = ops.broadcast_to(t, shape)
+        met.append(t)
+    return tuple(met)
+
+
+def broadcast_shape(name: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape that `shapes` broadcast to; the error prints them right-aligned with the clashing axes marked."""
+    try:
+        return np.broadcast_shapes(*shapes)
+    except ValueError:
+        pass
+    ndim = max(len(s) for s in shapes)
+    columns = [[""] * (ndim - len(s)) + [str(n) for n in s] for s in shapes]
+    clash = [len({c[i] for c in columns} - {"", "1"}) > 1 for i in range(ndim)]
+    width = [max(len(c[i]) for c in columns) for i in range(ndim)]
+    rows = ["  ".join(c[i].rjust(width[i]) for i in range(ndim)) for c in columns]
+    marks = "  ".join(("^" * width[i] if clash[i] else " " * width[i]) for i in range(ndim))
+    axes = ", ".join(str(i - ndim) for i in range(ndim) if clash[i])
+    lines = "\n".join(f"    {r}" for r in [*rows, marks.rstrip()])
+    raise ValueError(f"{name}: shapes do not broadcast (axis {axes}):\n{lines}") from None
+
+
+# Broadcasting and conversions are operations on the tape like any other.
+from tinyllm.autograd import ops  # noqa: E402

@@ -1,0 +1,58 @@
+"""Dropout (F-DROP): a random operation whose key is on the tape."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinyllm.autograd.ops.elementwise import astype
+from tinyllm.autograd.ops.primitive import primitive
+from tinyllm.autograd.ops.shape import zeros_like
+from tinyllm.autograd.random import Key, next_key, uniform
+from tinyllm.autograd.tape import Op, apply
+from tinyllm.autograd.tensor import Array, Operand, Tensor
+
+
+def dropout_factor(xp: Any, key: Key, shape: tuple[int, ...], p: float, dtype: np.dtype) -> Array:
+    """0 with probability `p`, else ``1 / (1 - p)``: what dropout multiplies by. The same key gives the same factors."""
+    return (uniform(xp, key, shape) >= xp.float32(p)).astype(dtype) * dtype.type(1 / (1 - p))
+
+
+# Dropout is linear and diagonal, so it is its own adjoint, with the same key.
+_dropout: Op = primitive(
+    "dropout",
+    lambda g, y, x, p, key: apply(_dropout, g, p=p, key=key),
+    forward=lambda xp, x, p, key: x * dropout_factor(xp, key, x.shape, p, x.dtype),
+)
+
+
+def dropout(x: Operand, p: float = 0.5, training: bool = True, rng: np.random.Generator | None = None) -> Tensor:
+    """Each element zero with probability `p`, the others divided by ``1 - p`` (F-DROP).
+
+    Parameters
+    ----------
+    x : array_like or Tensor, floating
+    p : float in [0, 1]
+    training : bool
+        False: `x` unchanged.
+    rng : numpy.random.Generator, optional
+        Needed outside a `random_scope`; one number is drawn from it, the key of the mask.
+
+    Raises
+    ------
+    ValueError
+        If `p` is not a probability, or there is no source of randomness.
+
+    Notes
+    -----
+    Source: Srivastava et al. 2014, section 4 (there the scaling is at test time).
+    """
+    x = x if isinstance(x, Tensor) else Tensor(x)
+    if not 0 <= p <= 1:
+        raise ValueError(f"dropout: p must be between 0 and 1, got {p}")
+    if not training or p == 0:
+        return x
+    if p == 1:
+        return x * zeros_like(x)
+    return apply(_dropout, astype(x, x.dtype if x.dtype.kind == "f" else np.float64), p=p, key=next_key(rng))

@@ -1,0 +1,41 @@
+"""How a primitive operation is declared: its name, its forward function and one rule per argument."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tinyllm.autograd.tape import Op
+from tinyllm.autograd.tensor import Array, Tensor
+
+Rule = Callable[..., Tensor]
+
+
+def primitive(
+    name: str,
+    *vjps: Rule | None,
+    forward: Callable[..., Array] | None = None,
+    elementwise: bool = False,
+    view: bool = False,
+) -> Op:
+    """An operation with one rule ``rule(g, y, *inputs, **params)`` per argument.
+
+    Parameters
+    ----------
+    name : str
+        NumPy's name where NumPy has the operation.
+    *vjps
+        The rules: `g` is the gradient of the output `y`; None for an argument that no gradient passes to. An
+        operation without any rule gives results that are cut off from the tape.
+    forward : callable, optional
+        ``forward(xp, *arrays, **params)`` with `xp` the arrays' namespace; by default the function `name` there.
+    elementwise : bool
+        Whether the operands are broadcast against each other and brought to one dtype first.
+    view : bool
+        Whether the result may share memory with the first operand.
+    """
+
+    def by_name(xp: Any, *arrays: Array, **params: Any) -> Array:
+        return getattr(xp, name)(*arrays, **params)
+
+    return Op(name, forward or by_name, vjps, elementwise=elementwise, view=view)

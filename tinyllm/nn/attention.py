@@ -1,0 +1,126 @@
+"""Attention in several subspaces at once."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from tinyllm.autograd import fused, ops
+from tinyllm.autograd.tensor import Tensor
+from tinyllm.nn import init
+from tinyllm.nn.dropout import checked_probability
+from tinyllm.nn.linear import Linear
+from tinyllm.nn.module import Module
+
+
+def split_heads(x: Tensor, num_heads: int) -> Tensor:
+    """(B, T, H * D) -> (B, H, T, D)."""
+    B, T, C = x.shape
+    return ops.swapaxes(x.reshape(B, T, num_heads, C // num_heads), 1, 2)
+
+
+def merge_heads(x: Tensor) -> Tensor:
+    """(B, H, T, D) -> (B, T, H * D)."""
+    B, H, T, D = x.shape
+    return ops.swapaxes(x, 1, 2).reshape(B, T, H * D)
+
+
+class MultiHeadAttention(Module):
+    """``concat(head_1, ..., head_H) W_o``, each head F-ATTN on its own slice of the projected channels.
+
+    Self-attention, ``attention(x)``, or cross-attention, ``attention(x, source)``. Batch first. The parameters are
+    named and laid out as in ``torch.nn.MultiheadAttention``: the rows of `in_proj_weight` are W_q, W_k and W_v, one
+    below the other.
+
+    Parameters
+    ----------
+    embed_dim : int
+        C, of queries and source alike.
+    num_heads : int
+        H; divides `embed_dim`.
+    dropout : float
+        Probability, for the attention weights.
+    bias : bool
+    rng : numpy Generator
+        For the weights (Xavier's uniform law), and for dropout outside a `random_scope`.
+    dtype : dtype
+
+    Attributes
+    ----------
+    in_proj_weight : Tensor (3 C, C)
+    in_proj_bias : Tensor (3 C,) or None
+    out_proj : Linear (C -> C)
+
+    Raises
+    ------
+    ValueError
+        If the heads do not divide the channels.
+
+    Notes
+    -----
+    Source: Vaswani et al. 2017, section 3.2.2.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        dropout: float = 0.0,
+        bias: bool = True,
+        *,
+        rng: np.random.Generator,
+        dtype: DTypeLike = np.float32,
+    ) -> None:
+        if num_heads < 1 or embed_dim % num_heads:
+            raise ValueError(f"{num_heads} heads do not divide {embed_dim} channels evenly")
+        self.embed_dim, self.num_heads = embed_dim, num_heads
+        self.dropout, self.rng = checked_probability(dropout), rng
+        weight = init.xavier_uniform((3 * embed_dim, embed_dim), rng, dtype=dtype)
+        self.in_proj_weight = Tensor(weight, requires_grad=True)
+        self.in_proj_bias = Tensor(init.zeros((3 * embed_dim,), dtype=dtype), requires_grad=True) if bias else None
+        self.out_proj = Linear(embed_dim, embed_dim, bias, rng=rng, dtype=dtype)
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor | None = None,
+        value: Tensor | None = None,
+        attn_mask: Tensor | ArrayLike | None = None,
+        is_causal: bool = False,
+    ) -> Tensor:
+        """Mix the values by how well the keys match the queries.
+
+        Parameters
+        ----------
+        query : Tensor (B, T, C)
+        key, value : Tensor (B, S, C), optional
+            By default `key` is `query` and `value` is `key`.
+        attn_mask : (T, S), (B, T, S) or (B, H, T, S), optional
+            Booleans, True where attention is allowed, or floats that are added to the scores. What broadcasts to
+            these shapes will do: padding of the source, True for real tokens, is ``mask[:, None, :]``.
+        is_causal : bool
+            Position t sees positions 0..t only.
+
+        Returns
+        -------
+        Tensor (B, T, C)
+        """
+        key = query if key is None else key
+        value = key if value is None else value
+        q, k, v = self._project(query, key, value)  # (B, T, C), (B, S, C), (B, S, C)
+        q, k, v = (split_heads(x, self.num_heads) for x in (q, k, v))  # (B, H, T or S, D)
+        if attn_mask is not None:
+            attn_mask = attn_mask if isinstance(attn_mask, Tensor) else Tensor(attn_mask)
+            if attn_mask.ndim == 3:
+                attn_mask = ops.expand_dims(attn_mask, 1)  # (B, 1, T, S)
+        p = self.dropout if self.training else 0.0
+        mixed = fused.scaled_dot_product_attention(q, k, v, attn_mask, p, is_causal, rng=self.rng)  # (B, H, T, D)
+        return self.out_proj(merge_heads(mixed))
+
+    def _project(self, query: Tensor, key: Tensor, value: Tensor) -> list[Tensor]:
+        weight, bias = self.in_proj_weight, self.in_proj_bias
+        if query is key is value:  # one product instead of three
+            return ops.split(fused.linear(query, weight, bias), 3, axis=-1)
+        weights = ops.split(weight, 3)
+        biases = [None] * 3 if bias is None else ops.split(bias, 3)
+        return [fused.linear(x, w, b) for x, w, b in zip((query, key, value), weights, biases, strict=True)]

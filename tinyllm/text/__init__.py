@@ -1,0 +1,35 @@
+"""Text: cleaning it, cutting it into words, and tokenizers with trained vocabularies."""
+
+from tinyllm.text.bpe import ByteLevelBPE
+from tinyllm.text.characters import CharTokenizer
+from tinyllm.text.clean import (
+    clean,
+    decode_entities,
+    normalize_unicode,
+    normalize_white_space,
+    remove_control_characters,
+    remove_special_symbols,
+    strip_html,
+)
+from tinyllm.text.load import load_tokenizer
+from tinyllm.text.pretokenize import gpt2_split
+from tinyllm.text.tokenizer import AddedToken, Tokenizer
+from tinyllm.text.words import WordTokenizer, word_tokenize
+
+__all__ = [
+    "AddedToken",
+    "ByteLevelBPE",
+    "CharTokenizer",
+    "Tokenizer",
+    "WordTokenizer",
+    "clean",
+    "decode_entities",
+    "gpt2_split",
+    "load_tokenizer",
+    "normalize_unicode",
+    "normalize_white_space",
+    "remove_control_characters",
+    "remove_special_symbols",
+    "strip_html",
+    "word_tokenize",
+]

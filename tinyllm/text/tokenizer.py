@@ -1,0 +1,354 @@
+"""The contract that every tokenizer keeps, and what they share: special tokens, pairs of texts, ids checked."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinyllm.errors import TokenizerError
+from tinyllm.text.files import write_json
+from tinyllm.text.template import Template
+from tinyllm.text.unicode_classes import strip_left, strip_right
+
+#: The special tokens that play a role by convention, the likeliest first.
+ROLES: dict[str, tuple[str, ...]] = {
+    "bos_token": ("<s>", "<bos>", "[BOS]", "<|begin_of_text|>", "<|endoftext|>"),
+    "eos_token": ("</s>", "<eos>", "[EOS]", "<|end_of_text|>", "<|endoftext|>"),
+    "pad_token": ("<pad>", "[PAD]", "<|pad|>"),
+    "unk_token": ("<unk>", "[UNK]"),
+}
+
+_MOST_IDS = 1 << 31  # ids are stored in 32 bits
+
+
+@dataclass(frozen=True)
+class AddedToken:
+    """A token that is found in the text before anything else; a `special` one is left out of decoded text.
+
+    `lstrip` and `rstrip` let it swallow the white space before and after it.
+    """
+
+    content: str
+    id: int
+    special: bool = True
+    lstrip: bool = False
+    rstrip: bool = False
+
+
+class Tokenizer(ABC):
+    """Text to token ids and back.
+
+    Every tokenizer has ``train`` (a class method over an iterable of texts), `encode`, `decode`, `decode_bytes`,
+    `vocab_size`, `token_to_id`, `id_to_token` and `save`; ``tinyllm.text.load_tokenizer`` reads what `save` wrote.
+
+    Parameters
+    ----------
+    vocab : mapping of str to int
+        Each token, as tokenizer.json writes it, with its id.
+    added : sequence of AddedToken
+        The tokens that are found in the text first, such as ``<|endoftext|>``.
+    template : Template, optional
+        What `encode` puts around the texts.
+    roles : mapping of str to str, optional
+        Which token is the ``bos_token``, ``eos_token``, ``pad_token`` or ``unk_token``; for a role that it leaves out,
+        the conventional names of special tokens (`ROLES`) decide.
+    """
+
+    def __init__(
+        self,
+        vocab: Mapping[str, int],
+        added: Sequence[AddedToken] = (),
+        template: Template | None = None,
+        roles: Mapping[str, str] | None = None,
+    ) -> None:
+        self._ids = _with_added(vocab, added)
+        self._tokens = {index: token for token, index in self._ids.items()}
+        if len(self._tokens) != len(self._ids):
+            twice = next(token for token, index in self._ids.items() if self._tokens[index] != token)
+            raise TokenizerError(
+                f"{twice!r} and {self._tokens[self._ids[twice]]!r} have the same id {self._ids[twice]}"
+            )
+        self.added = tuple(added)
+        self.template = template
+        self._added_by_content = {token.content: token for token in added}
+        self._special_ids = frozenset(token.id for token in added if token.special)
+        longest_first = sorted(self._added_by_content, key=len, reverse=True)
+        self._added_pattern = re.compile("|".join(map(re.escape, longest_first))) if added else None
+        for piece in template.single + template.pair if template else ():
+            if isinstance(piece, tuple) and not set(piece) <= self._tokens.keys():
+                raise TokenizerError(f"the post-processor adds the ids {list(piece)}, which are not in the vocabulary")
+        self.roles = {**self._conventional_roles(), **(roles or {})}
+        for role, token in self.roles.items():
+            if token not in self._ids:
+                raise TokenizerError(f"the {role} {token!r} is not in the vocabulary")
+
+    def _conventional_roles(self) -> dict[str, str]:
+        special = {token.content for token in self.added if token.special}
+        candidates = {role: [name for name in names if name in special] for role, names in ROLES.items()}
+        return {role: names[0] for role, names in candidates.items() if names}
+
+    # What a kind of tokenizer defines -----------------------------------------------------------------------------
+
+    @abstractmethod
+    def _encode_piece(self, text: str, offset: int) -> list[int]:
+        """The ids of `text`, which has no added token in it and begins at `offset` of what the user gave."""
+
+    @abstractmethod
+    def _join(self, ids: Iterable[int]) -> bytes:
+        """The UTF-8 bytes of known ids."""
+
+    @abstractmethod
+    def _spec(self) -> dict[str, Any]:
+        """The keys of tokenizer.json that are this kind's own: ``model``, ``pre_tokenizer``, ``decoder``."""
+
+    # What all of them do ------------------------------------------------------------------------------------------
+
+    def encode(self, text: str, pair: str | None = None, add_special_tokens: bool = True) -> list[int]:
+        """The token ids of a text, or of a pair of texts.
+
+        Parameters
+        ----------
+        text : str
+            Any text. A special token written in it becomes that token's id.
+        pair : str, optional
+            A second text, as for a sentence-pair task.
+        add_special_tokens : bool
+            Whether the tokenizer's template, if it has one, puts its tokens around the texts.
+
+        Returns
+        -------
+        list of int
+
+        Raises
+        ------
+        TokenizerError
+            Where the text has something that this tokenizer has no token for.
+        """
+        first = self._encode_text(text)
+        second = None if pair is None else self._encode_text(pair)
+        if self.template is not None and add_special_tokens:
+            return self.template.apply(first, second)
+        return first + (second or [])
+
+    def decode(self, ids: Iterable[int], skip_special_tokens: bool = True) -> str:
+        """The text of token ids; bytes that are no UTF-8, as in the middle of a character, become U+FFFD.
+
+        Parameters
+        ----------
+        ids : sequence of int or (T,) int array
+            Token ids.
+        skip_special_tokens : bool
+            Whether special tokens are left out.
+
+        Returns
+        -------
+        str
+
+        Raises
+        ------
+        TokenizerError
+            For an id that is not in the vocabulary.
+        """
+        return self.decode_bytes(ids, skip_special_tokens).decode("utf-8", errors="replace")
+
+    def decode_bytes(self, ids: Iterable[int], skip_special_tokens: bool = True) -> bytes:
+        """The bytes of token ids, exact even where they end inside a character; arguments as `decode`."""
+        known = self._checked(ids)
+        return self._join(i for i in known if i not in self._special_ids) if skip_special_tokens else self._join(known)
+
+    @property
+    def vocab_size(self) -> int:
+        """One more than the largest id: the rows that a model's embedding needs."""
+        return max(self._tokens) + 1
+
+    def token_to_id(self, token: str) -> int | None:
+        """The id of a token as tokenizer.json writes it, None where there is no such token."""
+        return self._ids.get(token)
+
+    def id_to_token(self, index: int) -> str | None:
+        """The token with this id as tokenizer.json writes it, None where there is no such id."""
+        return self._tokens.get(index)
+
+    @property
+    def special_tokens(self) -> dict[str, int]:
+        """The special tokens with their ids."""
+        return {token.content: token.id for token in self.added if token.special}
+
+    @property
+    def bos_token_id(self) -> int | None:
+        """The id of the token that begins a text, None where there is none."""
+        return self._role("bos_token")
+
+    @property
+    def eos_token_id(self) -> int | None:
+        """The id of the token that ends a text, None where there is none."""
+        return self._role("eos_token")
+
+    @property
+    def pad_token_id(self) -> int | None:
+        """The id of the token that fills up a batch, None where there is none."""
+        return self._role("pad_token")
+
+    @property
+    def unk_token_id(self) -> int | None:
+        """The id of the token for what the vocabulary lacks, None where there is none."""
+        return self._role("unk_token")
+
+    def save(self, path: str | Path) -> Path:
+        """Write Hugging Face's tokenizer.json, which the ``tokenizers`` package loads with the same ids.
+
+        Parameters
+        ----------
+        path : str or Path
+            A file ending in ``.json``, or a folder, which is made where there is none. A folder also gets a
+            ``tokenizer_config.json``, so that ``transformers`` knows the roles of the special tokens.
+
+        Returns
+        -------
+        Path
+            The tokenizer's file.
+        """
+        path = Path(path)
+        into_folder = path.suffix != ".json" or path.is_dir()
+        file = path / "tokenizer.json" if into_folder else path
+        write_json(file, self._to_json())
+        if into_folder:
+            write_json(path / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", **self.roles})
+        return file
+
+    def __len__(self) -> int:
+        return self.vocab_size
+
+    def __repr__(self) -> str:
+        special = ", ".join(self.special_tokens) or "none"
+        return f"{type(self).__name__}(vocab_size={self.vocab_size}, special tokens: {special})"
+
+    def _role(self, role: str) -> int | None:
+        return self._ids[self.roles[role]] if role in self.roles else None
+
+    def _encode_text(self, text: str) -> list[int]:
+        if not isinstance(text, str):
+            raise TypeError(f"encode takes a str, but got {type(text).__name__}; encode each text of a list by itself")
+        ids: list[int] = []
+        for offset, piece in self._pieces(text):
+            ids += [piece.id] if isinstance(piece, AddedToken) else self._encode_piece(piece, offset)
+        return ids
+
+    def _pieces(self, text: str) -> Iterator[tuple[int, str | AddedToken]]:
+        """The added tokens and the non-empty texts between them, each with its offset."""
+        end = 0
+        for match in self._added_pattern.finditer(text) if self._added_pattern else ():
+            token = self._added_by_content[match[0]]
+            before = text[end : match.start()]
+            before = strip_right(before) if token.lstrip else before
+            if before:
+                yield end, before
+            yield match.start(), token
+            end = match.end()
+            if token.rstrip:
+                end = len(text) - len(strip_left(text[end:]))
+        if end < len(text):
+            yield end, text[end:]
+
+    def _checked(self, ids: Iterable[int]) -> list[int]:
+        """`ids` as Python ints, each of them in the vocabulary."""
+        values = np.asarray(ids).tolist() if hasattr(ids, "__array__") else list(ids)
+        if not all(type(value) is int for value in values):
+            values = [_whole_number(value) for value in values]
+        for place, index in enumerate(values):
+            if index not in self._tokens:
+                raise TokenizerError(
+                    f"the id {index} at place {place} is not in the vocabulary, whose ids are below {self.vocab_size}"
+                )
+        return values
+
+    def _to_json(self) -> dict[str, Any]:
+        added = [
+            {
+                "id": token.id,
+                "content": token.content,
+                "single_word": False,
+                "lstrip": token.lstrip,
+                "rstrip": token.rstrip,
+                "normalized": False,
+                "special": token.special,
+            }
+            for token in self.added
+        ]
+        common = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": added, "normalizer": None}
+        return {**common, "post_processor": self.template.spec if self.template else None, **self._spec()}
+
+
+def as_texts(texts: str | Iterable[str]) -> Iterator[str]:
+    """The texts of a corpus; one str is a corpus of one text. TypeError for anything that is no text."""
+    for place, text in enumerate([texts] if isinstance(texts, str) else texts):
+        if not isinstance(text, str):
+            raise TypeError(f"a corpus is an iterable of str, but its item {place} is {type(text).__name__}")
+        yield text
+
+
+def lone_surrogate(character: str, found: str) -> TokenizerError:
+    """The error for text that UTF-8 cannot write; `found` begins the sentence."""
+    return TokenizerError(
+        f"{found} the lone surrogate U+{ord(character):04X}: half a character, which UTF-8 cannot write; "
+        f"it often comes from decoding with errors='surrogateescape'"
+    )
+
+
+def encodable(units: Iterable[str]) -> dict[str, bytes]:
+    """Each unit of a corpus with its UTF-8 bytes; TokenizerError for half of a surrogate pair."""
+    try:
+        return {unit: unit.encode("utf-8") for unit in units}
+    except UnicodeEncodeError as error:
+        raise lone_surrogate(error.object[error.start], "the corpus has") from None
+
+
+def append_tokens(vocab: dict[str, int], special_tokens: Iterable[str]) -> list[AddedToken]:
+    """Special tokens with the ids after those of `vocab`; TokenizerError for one that is empty, doubled or in it."""
+    added: list[AddedToken] = []
+    for content in special_tokens:
+        if not content or content in vocab or any(content == token.content for token in added):
+            why = "is empty" if not content else "is in the vocabulary already; choose a name that no text contains"
+            raise TokenizerError(f"the special token {content!r} {why}")
+        added.append(AddedToken(content, len(vocab) + len(added)))
+    return added
+
+
+def cut_at(special_tokens: Sequence[str], text: str) -> list[str]:
+    """The texts between the special tokens: a trainer learns nothing from the tokens themselves."""
+    if not special_tokens:
+        return [text]
+    longest_first = sorted(special_tokens, key=len, reverse=True)
+    return re.split("|".join(map(re.escape, longest_first)), text)
+
+
+def _whole_number(value: Any) -> int:
+    if isinstance(value, np.integer):
+        return int(value)
+    if type(value) is int:
+        return value
+    raise TypeError(f"decode takes a sequence of token ids, whole numbers, but got a {type(value).__name__} in it")
+
+
+def _with_added(vocab: Mapping[str, int], added: Sequence[AddedToken]) -> dict[str, int]:
+    """`vocab` with the added tokens, whose ids must agree with it."""
+    ids = dict(vocab)
+    for token in added:
+        if ids.setdefault(token.content, token.id) != token.id:
+            raise TokenizerError(
+                f"the added token {token.content!r} has the id {token.id}, but in the vocabulary it is {ids[token.content]}"
+            )
+    if not ids:
+        raise TokenizerError("the vocabulary is empty")
+    for token, index in ids.items():
+        if not 0 <= index < _MOST_IDS:
+            raise TokenizerError(
+                f"the token {token!r} has the id {index}; ids are whole numbers from 0 to {_MOST_IDS - 1}"
+            )
+    return ids

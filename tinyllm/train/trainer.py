@@ -1,0 +1,436 @@
+"""The training loop, over anything that has `loss(batch)` and `named_parameters()`.
+
+What happens in step t depends on the parameters, the optimiser's state and t alone: batches and dropout are functions of
+(seed, t). So a checkpoint needs no generator's state, and a run that was killed and resumed repeats, bit by bit, the
+one that was not.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from tinyllm.autograd import Tensor, backward_steps, no_grad, random_scope
+from tinyllm.autograd.trace import first_nonfinite
+from tinyllm.errors import CheckpointError, ConfigError, TinyLLMError
+from tinyllm.optim import clip_grad_norm_
+from tinyllm.train import checkpoint
+from tinyllm.train.console import Console, clock
+
+Batch = dict[str, np.ndarray]
+
+
+class Model(Protocol):
+    """What can be trained. Where it has `train()` and `eval()`, they are called around evaluations."""
+
+    def loss(self, batch: Batch) -> Tensor:
+        """The mean loss over the batch's predictions."""
+
+    def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
+        """Every parameter with its name."""
+
+
+class BatchSource(Protocol):
+    """Where batches come from; `tinyllm.data.Batches` is one."""
+
+    def at(self, step: int) -> Batch:
+        """The batch of a step, the same one each time it is asked for. Axis 0 of each array is the sample."""
+
+
+class Optimizer(Protocol):
+    """What moves the parameters."""
+
+    lr: float
+
+    def step(self) -> None:
+        """Move every parameter by its gradient."""
+
+    def zero_grad(self) -> None:
+        """Forget all gradients."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that it remembers."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Remember it again."""
+
+
+class DivergedError(TinyLLMError, ArithmeticError):
+    """The loss or its gradient became NaN or infinite."""
+
+
+def next_tokens(batch: Batch) -> int:
+    """Number of predictions in a batch of a language model: labels after the first that are not -100."""
+    return int((batch["labels"][:, 1:] != -100).sum())
+
+
+@dataclass
+class Plan:
+    """How to train: the part of the settings that the loop needs.
+
+    Parameters
+    ----------
+    steps : int
+        Optimiser steps in all.
+    rate : callable
+        From the step's number 0, 1, ... to its learning rate.
+    clip : float
+        Largest norm of the gradient; 0 for no limit.
+    accumulate : int
+        Pieces that each batch is cut into. Their gradients are added up to that of the whole batch.
+    seed : int
+        Of dropout.
+    eval_every : int
+        Steps between two evaluations. After each a checkpoint is written.
+    patience : int
+        Stop after so many evaluations without a new best one; 0 for never. The best parameters are then kept.
+    count : callable
+        Number of predictions in a batch, the weight of its loss in a mean.
+    """
+
+    steps: int
+    rate: Callable[[int], float]
+    clip: float = 0.0
+    accumulate: int = 1
+    seed: int = 0
+    eval_every: int = 200
+    patience: int = 0
+    count: Callable[[Batch], int] = next_tokens
+
+
+@dataclass
+class Progress:
+    """Where a run stands: the part of a checkpoint that is neither parameters nor the optimiser's state."""
+
+    step: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    best_loss: float = math.inf
+    best_step: int = 0
+    stale: int = 0  # evaluations since the best one
+    log_bytes: int = 0
+    best: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+class Trainer:
+    """Trains a model and keeps its checkpoint and log in a folder.
+
+    Parameters
+    ----------
+    model : Model
+    batches : BatchSource
+    optimizer : Optimizer
+        Over the model's parameters.
+    plan : Plan
+    folder : Path, optional
+        Where ``checkpoint.safetensors`` and ``metrics.jsonl`` are kept; without it nothing is written.
+    held_out : callable, optional
+        Gives the batches of an evaluation; without it there is none.
+    sample : callable, optional
+        From the step's number to a text of the model, logged at each evaluation.
+    extra : dict, optional
+        What else the checkpoint is to hold; `Trainer.extra` after `resume`.
+    saved : callable, optional
+        Called after every checkpoint, to derive other files from it.
+    console : Console, optional
+        Where progress is shown.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        batches: BatchSource,
+        optimizer: Optimizer,
+        plan: Plan,
+        folder: Path | None = None,
+        held_out: Callable[[], Iterable[Batch]] | None = None,
+        sample: Callable[[int], str] | None = None,
+        extra: dict[str, Any] | None = None,
+        saved: Callable[[], None] | None = None,
+        console: Console | None = None,
+    ) -> None:
+        if plan.steps < 1 or plan.accumulate < 1 or plan.eval_every < 1:
+            raise ConfigError("steps, accumulate and eval_every must be at least 1")
+        self.model, self.batches, self.optimizer, self.plan = model, batches, optimizer, plan
+        self.folder, self.held_out, self.sample, self.saved = folder, held_out, sample, saved
+        self.extra = extra or {}
+        self.console = console
+        self.at = Progress()
+        self.interrupted = False
+        self._pace = _Pace()
+
+    # -- the loop ------------------------------------------------------------------------------------------------------
+
+    def run(self) -> Progress:
+        """Train up to the plan's last step, an early stop, or Ctrl-C (`interrupted` is then true).
+
+        Raises
+        ------
+        DivergedError
+            If the loss or the gradient is no longer finite; the parameters are those before that step, and the last
+            checkpoint is kept.
+        CheckpointError
+            If the folder cannot be written.
+        """
+        _set_mode(self.model, training=True)
+        with self._finish_step_on_interrupt():
+            if self.at.step == 0:
+                self._evaluate_and_save()
+            while self.at.step < self.plan.steps and not self.stopped_early and not self.interrupted:
+                self._one_step()
+                if self.at.step % self.plan.eval_every == 0 or self.at.step == self.plan.steps:
+                    self._evaluate_and_save()
+                elif self.interrupted:
+                    self.save()
+        self.interrupted = self.interrupted and not self.finished
+        return self.at
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether patience ran out."""
+        return 0 < self.plan.patience <= self.at.stale
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing left to train."""
+        return self.at.step >= self.plan.steps or self.stopped_early
+
+    def _one_step(self) -> None:
+        begin = time.perf_counter()
+        batch = self.batches.at(self.at.step)
+        rate = self.plan.rate(self.at.step)
+        loss = self._gradient(batch)
+        norm = self._clip(batch)
+        self.optimizer.lr = rate
+        self.optimizer.step()
+        tokens = next(iter(batch.values())).size
+        seconds = time.perf_counter() - begin
+        self.at.step += 1
+        self.at.tokens += tokens
+        self.at.seconds += seconds
+        self._pace.add(tokens, seconds)
+        self._log({"step": self.at.step, "loss": loss, "lr": rate, "grad_norm": norm, "seconds": round(self.at.seconds, 3)})
+        if self.console:
+            left = clock((self.plan.steps - self.at.step) * self._pace.seconds_per_step)
+            self.console.progress(
+                f"step {self.at.step:,}/{self.plan.steps:,}  loss {loss:.4f}  "
+                f"{self._pace.tokens_per_second:,.0f} tokens/s  {left} left"
+            )
+
+    def _gradient(self, batch: Batch) -> float:
+        """Leave the gradient of the batch's mean loss in the parameters and return the loss."""
+        self.optimizer.zero_grad()
+        total = 0.0
+        for share, loss in self._losses(batch):
+            value = loss.item()
+            if not math.isfinite(value):
+                raise DivergedError(self._report("loss", value, _first_bad_value(loss)))
+            total += share * value
+            (loss if share == 1 else loss * share).backward()
+        return total
+
+    def _losses(self, batch: Batch) -> Iterator[tuple[float, Tensor]]:
+        """The loss of each piece of the batch, and its share in the mean over all predictions."""
+        rows = len(next(iter(batch.values())))
+        predictions = self.plan.count(batch)
+        for part in np.array_split(np.arange(rows), self.plan.accumulate):
+            piece = {name: array[part[0] : part[-1] + 1] for name, array in batch.items()}
+            share = self.plan.count(piece) / predictions
+            # Keys by the sample's place in the whole batch: dropout is the same however the batch is cut.
+            with random_scope(self.plan.seed, self.at.step, int(part[0])):
+                yield share, self.model.loss(piece)
+
+    def _clip(self, batch: Batch) -> float:
+        """Limit the gradient's norm and return what it was."""
+        parameters = [p for _, p in self.model.named_parameters()]
+        norm = float(clip_grad_norm_(parameters, self.plan.clip or math.inf))
+        if not math.isfinite(norm):
+            # The gradient in place is spoilt already; the same step once more, one node at a time, finds the culprit.
+            raise DivergedError(self._report("gradient's norm", norm, self._first_bad_gradient(batch)))
+        return norm
+
+    def _first_bad_gradient(self, batch: Batch) -> str:
+        for _, loss in self._losses(batch):
+            for step in backward_steps(loss):
+                if any(g is not None and not np.isfinite(g.data).all() for g in step.in_grads):
+                    return f"the derivative of {step.node.op.name!r} (node {step.node.seq}) first made it"
+        return "each derivative is finite, but not their sum of squares"
+
+    def _report(self, what: str, value: float, culprit: str) -> str:
+        kept = f"; the last good checkpoint is {self.folder / checkpoint.FILE}" if self.folder else ""
+        return (
+            f"the {what} became {value} in step {self.at.step + 1}: {culprit}{kept}; "
+            f"a lower lr, a longer warmup or a smaller clip usually helps"
+        )
+
+    # -- evaluation ----------------------------------------------------------------------------------------------------
+
+    def _evaluate_and_save(self) -> None:
+        if self.held_out:
+            loss = mean_loss(self.model, self.held_out(), self.plan.count)
+            if not math.isfinite(loss):
+                raise DivergedError(self._report("held-out loss", loss, "the last update spoilt the parameters"))
+            if loss < self.at.best_loss:
+                self.at.best_loss, self.at.best_step, self.at.stale = loss, self.at.step, 0
+                if self.plan.patience:
+                    self.at.best = self._parameters()
+            else:
+                self.at.stale += 1
+            record: dict[str, Any] = {"step": self.at.step, "held_out": loss}
+            if self.sample:
+                _set_mode(self.model, training=False)
+                record["sample"] = self.sample(self.at.step)
+                _set_mode(self.model, training=True)
+            self._log(record)
+            if self.console:
+                self.console.say(f"step {self.at.step:,}  held-out loss {loss:.4f}")
+        self.save()
+
+    def use_best(self) -> None:
+        """Put the best parameters in place, if early stopping kept any."""
+        for name, p in self.model.named_parameters():
+            if name in self.at.best:
+                p.assign_(self.at.best[name])
+
+    # -- saving and resuming -------------------------------------------------------------------------------------------
+
+    def save(self) -> None:
+        """Write the checkpoint, if there is a folder."""
+        if self.folder:
+            state = {
+                "parameters": self._parameters(),
+                "optimizer": self.optimizer.state_dict(),
+                "progress": vars(self.at),
+                "extra": self.extra,
+            }
+            checkpoint.save(self.folder / checkpoint.FILE, state)
+            if self.saved:
+                self.saved()
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Take up a state read by `checkpoint.load`; what was logged after it is cut off.
+
+        Raises
+        ------
+        CheckpointError
+            If the state is another model's, or the log is shorter than it was.
+        """
+        parameters = dict(self.model.named_parameters())
+        saved = state["parameters"]
+        shapes = {name: p.shape for name, p in parameters.items()}
+        if shapes != {name: array.shape for name, array in saved.items()}:
+            different = sorted(name for name in shapes.keys() | saved.keys() if name not in saved or shapes.get(name) != saved[name].shape)
+            raise CheckpointError(f"the checkpoint is another model's: {', '.join(different[:5])} differ")
+        self.at = Progress(**state["progress"])
+        self.extra = state["extra"]
+        if self.folder:
+            self._cut_log()
+        for name, p in parameters.items():
+            p.assign_(saved[name])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+    def _parameters(self) -> dict[str, np.ndarray]:
+        return {name: p.numpy() for name, p in self.model.named_parameters()}
+
+    def _cut_log(self) -> None:
+        """Bring the log back to the length it had at the checkpoint."""
+        assert self.folder
+        log = self.folder / LOG
+        size = log.stat().st_size if log.exists() else 0
+        if size < self.at.log_bytes:
+            raise CheckpointError(
+                f"{log} has {size:,} bytes, and had {self.at.log_bytes:,} when the checkpoint was written: put it back"
+            )
+        with checkpoint.writing(log), log.open("ab") as file:
+            file.truncate(self.at.log_bytes)
+
+    def _log(self, record: dict[str, Any]) -> None:
+        if self.folder:
+            self.at.log_bytes += append_log(self.folder, record)
+
+    @contextmanager
+    def _finish_step_on_interrupt(self) -> Iterator[None]:
+        """Within it, the first Ctrl-C asks the loop to stop after the step; a second one is a KeyboardInterrupt."""
+        if threading.current_thread() is not threading.main_thread():
+            yield  # signals arrive in the main thread alone
+            return
+
+        def ask(number: int, frame: Any) -> None:
+            if self.interrupted:
+                raise KeyboardInterrupt
+            self.interrupted = True
+            if self.console:
+                self.console.say("finishing this step, then saving; Ctrl-C again leaves at once")
+
+        before = signal.signal(signal.SIGINT, ask)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+
+LOG = "metrics.jsonl"
+
+
+def append_log(folder: Path, record: dict[str, Any]) -> int:
+    """Append a line to the log of a run and return its length in bytes."""
+    line = (json.dumps(record, ensure_ascii=False) + "\n").encode("utf-8", "surrogatepass")
+    with checkpoint.writing(folder / LOG), (folder / LOG).open("ab") as file:
+        file.write(line)
+    return len(line)
+
+
+def mean_loss(model: Model, batches: Iterable[Batch], count: Callable[[Batch], int] = next_tokens) -> float:
+    """Mean loss over all predictions of the batches, without dropout and without a tape."""
+    _set_mode(model, training=False)
+    total, predictions = 0.0, 0
+    with no_grad():
+        for batch in batches:
+            n = count(batch)
+            total += n * model.loss(batch).item()
+            predictions += n
+    _set_mode(model, training=True)
+    return total / predictions
+
+
+def _set_mode(model: Model, training: bool) -> None:
+    switch = getattr(model, "train" if training else "eval", None)
+    if switch:
+        switch()
+
+
+def _first_bad_value(loss: Tensor) -> str:
+    node = first_nonfinite(loss)
+    if node is None:
+        return "a parameter or an input was not finite"
+    return f"{node.op.name!r} (node {node.seq} of the tape) first made it"
+
+
+class _Pace:
+    """Speed over the last steps; the first one is left out where there are others, because it compiles kernels."""
+
+    def __init__(self) -> None:
+        self._steps: list[tuple[int, float]] = []
+
+    def add(self, tokens: int, seconds: float) -> None:
+        if len(self._steps) == 1 and seconds < 0.5 * self._steps[0][1]:
+            self._steps.clear()
+        self._steps = [*self._steps[-49:], (tokens, seconds)]
+
+    @property
+    def seconds_per_step(self) -> float:
+        return sum(seconds for _, seconds in self._steps) / len(self._steps)
+
+    @property
+    def tokens_per_second(self) -> float:
+        return sum(tokens for tokens, _ in self._steps) / sum(seconds for _, seconds in self._steps)

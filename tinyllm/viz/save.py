@@ -1,0 +1,44 @@
+"""Writing a figure to a file, whole or not at all."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DPI = 150
+
+
+def save_figure(figure: Figure, path: str | Path) -> Path:
+    """Write a figure as PNG at 150 dpi; a file of that name is replaced only when the new one is complete.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+    path : str or Path
+        A file that ends in ``.png``.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
+    """
+    path = Path(path)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=DPI)
+    beside = path.with_name(f".{path.name}.part")
+    try:
+        beside.write_bytes(picture.getvalue())
+        os.replace(beside, path)
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise
+    return path
