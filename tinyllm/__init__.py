@@ -26,6 +26,7 @@ _ROOMS = (
     "models",
     "nn",
     "optim",
+    "samples",
     "testing",
     "text",
     "train",

@@ -29,6 +29,7 @@ def test_activations_closed_forms():
     assert (tanh(-1000.0), tanh(0.0), tanh(1000.0)) == (-1.0, 0.0, 1.0)
     assert gelu(0.0) == 0.0
     assert gelu(1.0) == pytest.approx(0.8413447460685429, rel=1e-15)
+    assert gelu_tanh(1.0) == pytest.approx(0.5 * (1 + math.tanh(1.044715 * math.sqrt(2 / math.pi))), rel=1e-15)
     assert gelu(1.0) != pytest.approx(gelu_tanh(1.0), rel=1e-5)
 
 

@@ -86,6 +86,13 @@ def test_training_converges_and_stops(two_clouds):
     assert len(train(X, labels, 2, tolerance=0.0, max_epochs=7)[1]) == 7
 
 
+def test_training_lowers_its_rate(two_clouds):
+    X, labels = two_clouds
+    once, _ = train(X, labels, 2, lr=1.0, max_epochs=1)
+    then_half, _ = train(X, labels, 2, W=once, lr=0.5, max_epochs=1)
+    assert train(X, labels, 2, lr=1.0, decay=0.5, max_epochs=2)[0] == then_half
+
+
 def test_training_leaves_its_start_untouched(two_clouds):
     X, labels = two_clouds
     start = [[0.0] * 3, [0.0] * 3]

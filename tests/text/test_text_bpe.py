@@ -72,6 +72,11 @@ def test_classes_are_those_of_unicodedata():
     assert [len(w) for w in gpt2_split("é".join(numbers))] == [1] * (2 * len(numbers) - 1)
 
 
+def test_white_space_is_unicodes():
+    white = [c for c in map(chr, range(0xD800)) if gpt2_split(f"{c}{c}a")[0] != 2 * c and not c.isalnum()]
+    assert white == [c for c in map(chr, range(0xD800)) if c.isspace() and c not in "\x1c\x1d\x1e\x1f"]
+
+
 # The byte alphabet --------------------------------------------------------------------------------------------------
 
 

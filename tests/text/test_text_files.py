@@ -1,5 +1,6 @@
 """tokenizer.json: written whole, read back the same, refused by name where it cannot be obeyed."""
 
+import contextlib
 import copy
 import gzip
 import json
@@ -54,14 +55,15 @@ def test_saving_twice_gives_the_same_bytes(bpe, tmp_path):
     assert load_tokenizer(tmp_path / "1.json").save(tmp_path / "2.json").read_bytes() == first
 
 
-def test_a_failed_save_keeps_the_old_file(bpe, tmp_path, monkeypatch):
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_a_failed_save_keeps_the_old_file(bpe, tmp_path, monkeypatch, step):
     file = bpe.save(tmp_path / "tokenizer.json")
     before = file.read_bytes()
 
-    def full(_):
+    def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(os, step, full)
     with pytest.raises(OSError, match="No space"):
         CharTokenizer.train("abc").save(file)
     assert file.read_bytes() == before
@@ -198,6 +200,10 @@ def change(path, value):
         (change(["model", "type"], "Unigram"), "model 'Unigram' is not supported"),
         (change(["model", "type"], "WordLevel"), "pre-tokenizer 'ByteLevel' of a WordLevel model"),
         (change(["model", "dropout"], 0.1), "model.dropout' = 0.1"),
+        (change(["model", "novelty"], 1), "'model.novelty' is not supported"),
+        (change(["pre_tokenizer", "novelty"], 1), "'pre_tokenizer.novelty' is not supported"),
+        (change(["added_tokens", 0, "novelty"], 1), "'added_tokens.0..novelty' is not supported"),
+        (change(["novelty"], None), "'tokenizer.novelty' is not supported"),
         (change(["model", "byte_fallback"], True), "byte_fallback"),
         (change(["model", "continuing_subword_prefix"], "##"), "continuing_subword_prefix"),
         (change(["model", "end_of_word_suffix"], "</w>"), "end_of_word_suffix"),
@@ -208,7 +214,7 @@ def change(path, value):
         (change(["added_tokens", 0, "id"], ...), "'added_tokens.0..id' is missing"),
         (change(["model"], ...), "is it a tokenizer.json"),
         (change(["model"], []), "'model' should be an object"),
-        (change(["model", "vocab"], ...), "'vocab' is missing|'model.vocab' is missing"),
+        (change(["model", "vocab"], ...), "'model.vocab' is missing"),
         (change(["model", "vocab", "a"], "1"), "'model.vocab.a' should be a whole number"),
         (change(["model", "vocab", "a"], True), "'model.vocab.a' should be a whole number"),
         (change(["model", "vocab", "a"], 98), "have the same id 98"),
@@ -270,7 +276,7 @@ def test_damaged_pairs(tmp_path):
             ByteLevelBPE.from_pair(vocab, merges)
     merges.write_text("a b")
     vocab.write_text('{"a": 0.5}')
-    with pytest.raises(TokenizerError, match=r"vocab\.json.*'a' should be a whole number"):
+    with pytest.raises(TokenizerError, match=r"vocab\.json.*'vocabulary.a' should be a whole number"):
         ByteLevelBPE.from_pair(vocab, merges)
 
 
@@ -299,7 +305,5 @@ def test_junk_in_any_place_raises_nothing_but_a_tokenizer_error(spec, load, data
             break
         holder = holder[key]
     holder[key] = data.draw(JUNK)
-    try:
+    with contextlib.suppress(TokenizerError):
         load(damaged).encode("the cat")
-    except TokenizerError:
-        pass

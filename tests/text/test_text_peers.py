@@ -132,7 +132,7 @@ def test_same_ids_for_any_text(bpe_pair, gpt2_pair, text):
 
 def test_same_ids_on_much_text(gpt2_pair, data_folder):
     texts = [file.read_text("utf-8") for file in sorted((data_folder / "udhr").glob("*.txt"))]
-    texts.append(gzip.decompress((data_folder / "wikitext2" / "VALID").read_bytes()).decode("utf-8"))
+    texts.append(gzip.decompress((data_folder / "wikitext2" / "wiki.valid.tokens.txt.gz").read_bytes()).decode("utf-8"))
     assert len(texts) > 5
     for text in texts:
         same(*gpt2_pair, text)

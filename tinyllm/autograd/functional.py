@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from tinyllm.autograd import ops
+from tinyllm.autograd.operands import as_tensor
 from tinyllm.autograd.random import record_keys, replay_keys
 from tinyllm.autograd.settings import enable_grad, is_recording
 from tinyllm.autograd.tape import (
@@ -40,7 +42,7 @@ def vjp(f: Callable[..., Tensor], *primals: Operand) -> tuple[Tensor, Pullback]:
         ``pull(g)`` with `g` of the shape of `y` (1 when left out and `y` is a single element) gives a tuple with the
         gradient of every primal. It may be called many times, and is itself differentiable.
     """
-    given = [x if isinstance(x, Tensor) else Tensor(x) for x in primals]
+    given = [as_tensor(x) for x in primals]
     outer = is_recording() and any(x.requires_grad for x in given)
     with enable_grad():
         entries = [_entry(x, outer) for x in given]
@@ -86,7 +88,11 @@ def value_and_grad(f: Callable[..., Tensor], argnums: int | Sequence[int] = 0) -
                 filled[n] = x
             return f(*filled, **kwargs)
 
-        y, pull = vjp(of_chosen, *(args[n] for n in numbers))
+        chosen = [as_tensor(x) for x in (args[n] for n in numbers)]
+        for n, x in zip(numbers, chosen, strict=True):
+            if x.dtype.kind != "f":
+                raise TypeError(f"no gradient with respect to argument {n}, which is {x.dtype}: pass floating numbers")
+        y, pull = vjp(of_chosen, *chosen)
         found = pull()
         return y, found[0] if isinstance(argnums, int) else found
 
@@ -107,6 +113,8 @@ def jvp(f: Callable[..., Tensor], primals: Sequence[Operand], tangents: Sequence
 
     The pullback ``g -> g J`` is linear in `g`, so its own vjp is ``t -> J t``: reverse mode twice gives forward mode.
     """
+    if [np.shape(_values(x)) for x in primals] != [np.shape(_values(t)) for t in tangents]:
+        raise ValueError("jvp: there must be a tangent of the same shape for each primal")
     y, pull = vjp(f, *primals)
 
     def pulled(g: Tensor) -> Tensor:
@@ -121,9 +129,17 @@ def jvp(f: Callable[..., Tensor], primals: Sequence[Operand], tangents: Sequence
     return y, along if outer else along.detach()
 
 
+def _values(x: Operand) -> Any:
+    return x.data if isinstance(x, Tensor) else x
+
+
 def hessian_vector_product(f: Callable[[Tensor], Tensor], x: Operand, v: Operand) -> Tensor:
     """The Hessian of `f` (a single number) at `x`, times `v`: the gradient of ``<grad f(x), v>``."""
-    v = v if isinstance(v, Tensor) else Tensor(v)
+    v = as_tensor(v)
+    if np.shape(_values(x)) != v.shape:
+        raise ValueError(
+            f"hessian_vector_product: x and v must have one shape, got {np.shape(_values(x))} and {v.shape}"
+        )
     return grad(lambda at: ops.sum(grad(f)(at) * v))(x)
 
 
@@ -148,7 +164,7 @@ def checkpoint(f: Callable[..., Tensor], *inputs: Operand) -> Tensor:
     Tensors that `f` uses without being given them (the parameters of a layer) get their gradients as well, and random
     operations draw the same numbers again.
     """
-    given = [x if isinstance(x, Tensor) else Tensor(x) for x in inputs]
+    given = [as_tensor(x) for x in inputs]
     if not is_recording():
         return f(*given)
     start = next(sequence)

@@ -10,6 +10,20 @@ import numpy as np
 from tinyllm.autograd.settings import settings
 from tinyllm.autograd.tensor import Operand, Storage, Tensor, namespace
 
+
+def axis_number(axis: int, ndim: int) -> int:
+    """An axis counted from 0, as NumPy counts it.
+
+    Raises
+    ------
+    numpy.exceptions.AxisError
+        If there is no such axis.
+    """
+    if not -ndim <= axis < ndim:
+        raise np.exceptions.AxisError(axis, ndim)
+    return axis % ndim
+
+
 _Number = (bool, int, float, np.generic)
 
 
@@ -20,9 +34,19 @@ def as_tensors(operands: Sequence[Operand]) -> tuple[Tensor, ...]:
             break
     else:
         return operands  # type: ignore[return-value]
-    known = [x if type(x) is Tensor else None if isinstance(x, _Number) else Tensor(x) for x in operands]
+    known = [x if type(x) is Tensor else None if isinstance(x, _Number) else as_tensor(x, operands) for x in operands]
     strong = [t for t in known if t is not None]
     return tuple(_number(x, strong) if t is None else t for x, t in zip(operands, known, strict=True))
+
+
+def as_tensor(x: Operand, like: Sequence[Operand] = ()) -> Tensor:
+    """`x` as a Tensor; an array, a list or a number comes to where the Tensors in `like` live."""
+    if isinstance(x, Tensor):
+        return x
+    for t in like:
+        if isinstance(t, Tensor) and type(t._storage.array) is not np.ndarray:
+            return Tensor(namespace(t._storage.array).asarray(x))
+    return Tensor(x)
 
 
 def _number(x: Any, strong: list[Tensor]) -> Tensor:

@@ -71,11 +71,12 @@ def record_keys() -> Iterator[list[Key]]:
 @contextlib.contextmanager
 def replay_keys(keys: list[Key]) -> Iterator[None]:
     """Within it, the keys are those of the list, in order."""
-    before, _draws.replayed = _draws.replayed, iter(keys)
+    before = _draws.replayed, _draws.recorded
+    _draws.replayed, _draws.recorded = iter(keys), None  # a key that is drawn again is not a new draw
     try:
         yield
     finally:
-        _draws.replayed = before
+        _draws.replayed, _draws.recorded = before
 
 
 def next_key(rng: np.random.Generator | None = None) -> Key:

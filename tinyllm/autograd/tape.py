@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tinyllm.autograd.operands import as_tensors, meet
+from tinyllm.autograd.operands import as_tensor, as_tensors, meet
 from tinyllm.autograd.settings import choose_kernel, set_for_now, settings
 from tinyllm.autograd.tensor import Array, Operand, Storage, Tensor, namespace
 
@@ -76,7 +76,8 @@ class Op:
         grads = self.impls[node.kernel]().vjp(
             node.needs, g._storage.array, node.out.array, node.saved, *arrays, **node.params
         )
-        return [Tensor._wrap(Storage(d)) if need else None for need, d in zip(node.needs, grads, strict=True)]
+        asarray = namespace(node.out.array).asarray  # NumPy turns 0-d results into scalars
+        return [Tensor._wrap(Storage(asarray(d))) if need else None for need, d in zip(node.needs, grads, strict=True)]
 
 
 def _argument(rule: Callable[..., Tensor], i: int) -> Callable[..., Tensor]:
@@ -223,7 +224,7 @@ def backward_steps(
             if key not in grads:
                 continue
             total = grads[key] if leaf.grad is None else ops.add(leaf.grad, grads[key])
-            leaf.grad = total if create_graph else _own(total, owned)
+            leaf.grad = _own(total, owned)
     if not (retain_graph or create_graph):
         for node in order:
             node.release()
@@ -233,7 +234,7 @@ def _own(g: Tensor, owned: set[int]) -> Tensor:
     """`g` in memory of its own: rules may hand one array to several inputs, or a window on a larger or smaller one."""
     base = getattr(g._storage.array, "base", None)
     if id(g._storage.cell) in owned or (base is not None and base.size != g.size):
-        g = Tensor(g)
+        g = ops.copy(g)
     owned.add(id(g._storage.cell))
     return g
 
@@ -294,7 +295,7 @@ def as_cotangent(result: Tensor, cotangent: ArrayLike | Tensor | None) -> Tensor
             )
         xp = namespace(result._storage.array)
         return Tensor._wrap(Storage(xp.ones(result.shape, dtype=result.dtype)))
-    g = cotangent if isinstance(cotangent, Tensor) else Tensor(cotangent)
+    g = as_tensor(cotangent, like=(result,))
     if g.shape != result.shape:
         raise ValueError(f"the cotangent has shape {g.shape}, but the tensor it belongs to has shape {result.shape}")
     return ops.astype(g, result.dtype)

@@ -187,15 +187,16 @@ class Tensor:
 
     def __repr__(self) -> str:
         array = self._storage.array
+        xp = namespace(array)
         parts = [f"shape={self.shape}", f"dtype={self.dtype}"]
         if 0 < self.size <= 6:
             parts.insert(0, " ".join(str(array).split()))
         elif self.size:
-            finite = array[np.isfinite(array)] if self.dtype.kind == "f" else array
+            finite = array[xp.isfinite(array)] if self.dtype.kind == "f" else array
             if finite.size:
                 parts.append(f"range=[{finite.min():.4g}, {finite.max():.4g}]")
         if self.dtype.kind == "f":
-            for name, count in (("NaN", np.isnan(array).sum()), ("inf", np.isinf(array).sum())):
+            for name, count in (("NaN", xp.isnan(array).sum()), ("inf", xp.isinf(array).sum())):
                 if count:
                     parts.append(f"{name}: {int(count)} of {self.size}")
         if self.node is not None:
@@ -212,6 +213,8 @@ class Tensor:
                 "this Tensor requires a gradient, and NumPy would lose it: use tinyllm's functions, "
                 "or .numpy() for a copy of the values, or .detach()"
             )
+        if copy is False:
+            raise ValueError("a Tensor's memory is private, so that NumPy can only have a copy of it")
         return np.array(self.numpy(), dtype=dtype)
 
     __hash__ = object.__hash__  # by identity; `==` compares element by element, as in NumPy
@@ -304,6 +307,12 @@ class Tensor:
     def __or__(self, other: Operand) -> Tensor:
         return ops.bitwise_or(self, other)
 
+    def __rand__(self, other: Operand) -> Tensor:
+        return ops.bitwise_and(other, self)
+
+    def __ror__(self, other: Operand) -> Tensor:
+        return ops.bitwise_or(other, self)
+
     def __invert__(self) -> Tensor:
         return ops.invert(self)
 
@@ -330,7 +339,7 @@ class Tensor:
 
     def transpose(self, *axes: Any) -> Tensor:
         """Axes permuted (reversed when none are named)."""
-        return ops.transpose(self, axes[0] if len(axes) == 1 else axes or None)
+        return ops.transpose(self, axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes or None)
 
     def sum(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
         """Sum over axes."""

@@ -57,7 +57,7 @@ def tanh(x: float) -> float:
     float between -1 and 1
     """
     e = math.exp(-2.0 * abs(x))
-    return math.copysign(-math.expm1(-2.0 * abs(x)) / (1.0 + e), x)
+    return math.copysign(math.expm1(-2.0 * abs(x)) / (1.0 + e), x)
 
 
 @literal

@@ -9,11 +9,10 @@ from tinyllm.generation.filters import (
     top_p,
     typical,
 )
-from tinyllm.generation.generate import CausalModel, KVCache, generate
+from tinyllm.generation.generate import CausalModel, generate
 
 __all__ = [
     "CausalModel",
-    "KVCache",
     "generate",
     "min_p",
     "no_repeat_ngram",

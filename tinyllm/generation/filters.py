@@ -125,7 +125,7 @@ def min_p(logits: ArrayLike, p: float) -> np.ndarray:
 
 
 def typical(logits: ArrayLike, mass: float) -> np.ndarray:
-    """Keep the tokens whose information, -log p, is nearest to its mean (the entropy), until their probability is `mass`.
+    """Keep the tokens whose information, -log p, is nearest to its mean (the entropy), until their sum is `mass`.
 
     Parameters
     ----------

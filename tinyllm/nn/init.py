@@ -97,7 +97,7 @@ def xavier_uniform(
 ) -> np.ndarray:
     """Uniform in +- gain sqrt(6 / (fan_in + fan_out)) (F-INIT): variance gain^2 2 / (fan_in + fan_out).
 
-    The mean of both fans is the compromise between keeping the variance forward (1 / fan_in) and backward (1 / fan_out).
+    The mean of both fans is a compromise: 1 / fan_in keeps the variance forward, 1 / fan_out backward.
 
     Notes
     -----

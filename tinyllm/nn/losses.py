@@ -6,7 +6,7 @@ from typing import Literal
 
 from numpy.typing import ArrayLike
 
-from tinyllm.autograd import fused
+from tinyllm.autograd import fused, ops
 from tinyllm.autograd.tensor import Tensor
 from tinyllm.nn.module import Module
 
@@ -37,9 +37,7 @@ class CrossEntropyLoss(Module):
 
     def forward(self, logits: Tensor, target: Tensor | ArrayLike) -> Tensor:
         """Logits (..., V) and ids (...), or probabilities (..., V) -> one number, or (...) for "none"."""
-        return fused.cross_entropy(
-            logits, target, self.weight, self.ignore_index, self.reduction, self.label_smoothing
-        )
+        return fused.cross_entropy(logits, target, self.weight, self.ignore_index, self.reduction, self.label_smoothing)
 
 
 class MSELoss(Module):
@@ -55,7 +53,7 @@ class MSELoss(Module):
 
     def forward(self, input: Tensor, target: Tensor | ArrayLike) -> Tensor:
         """Two of one shape -> one number, or that shape for "none"."""
-        return fused.mse_loss(input, target, self.reduction)
+        return ops.mse_loss(input, target, self.reduction)
 
 
 class BCEWithLogitsLoss(Module):
@@ -82,4 +80,4 @@ class BCEWithLogitsLoss(Module):
 
     def forward(self, input: Tensor, target: Tensor | ArrayLike) -> Tensor:
         """Logits and probabilities of one shape -> one number, or that shape for "none"."""
-        return fused.binary_cross_entropy_with_logits(input, target, self.weight, self.pos_weight, self.reduction)
+        return ops.binary_cross_entropy_with_logits(input, target, self.weight, self.reduction, self.pos_weight)

@@ -32,8 +32,9 @@ class Module:
     _parameter_names: set[str]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """A module without parameters: made here, so that subclasses need not call ``super().__init__()``."""
         module = super().__new__(cls)
-        module.__dict__["_parameter_names"] = set()  # here, so that subclasses need not call super().__init__()
+        module.__dict__["_parameter_names"] = set()
         return module
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -41,7 +42,7 @@ class Module:
             if not value.is_leaf:
                 raise ValueError(
                     f"{type(self).__name__}.{name}: a computed Tensor cannot be a parameter; "
-                    "use tensor(value, requires_grad=True) for a copy, or detach() for a constant"
+                    "train a copy of it, tensor(value, requires_grad=True), or keep its values, value.detach()"
                 )
             self._parameter_names.add(name)
         else:
@@ -63,6 +64,7 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} defines no forward")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """``module(x)`` is ``module.forward(x)``."""
         return self.forward(*args, **kwargs)
 
     # -- what is in it -------------------------------------------------------------------------------------------------
@@ -73,7 +75,7 @@ class Module:
             yield from _modules_in(name, value)
 
     def named_modules(self) -> Iterator[tuple[str, Module]]:
-        """This module (named ``""``) and every one below it, each once, with the path to it."""
+        """The module itself (named ``""``) and every one below it, each once, with the path to it."""
         return _once(self._paths())
 
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
@@ -146,7 +148,7 @@ class Module:
             for name in found:
                 if given[name].shape != p.shape:
                     wrong.append(f"{name}: shape {given[name].shape}, expected {p.shape}")
-                elif given[name].dtype.kind not in "fiub" or not np.can_cast(given[name].dtype, p.dtype, "same_kind"):
+                elif given[name].dtype.kind not in "fiub":
                     wrong.append(f"{name}: dtype {given[name].dtype} cannot become {p.dtype}")
                 elif not np.array_equal(given[name], given[found[0]], equal_nan=True):
                     wrong.append(f"{name} and {found[0]} are one parameter, but their values differ")
@@ -202,7 +204,7 @@ def _modules_in(name: str, value: Any) -> Iterator[tuple[str, Module]]:
         yield name, value
     elif isinstance(value, (list, tuple, dict)):
         for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-            if isinstance(item, Tensor) and item.requires_grad:
+            if isinstance(item, Tensor) and item.requires_grad and item.is_leaf:
                 raise TypeError(
                     f"{name}.{key}: a parameter in a {type(value).__name__} would be forgotten when it is frozen; "
                     "make it an attribute of a Module"

@@ -131,7 +131,7 @@ class Adam(Optimizer):
             if not p.flags.c_contiguous:  # no flat view of it can be changed in place
                 kernel = "numpy"
             else:
-                arrays = [np.require(a, requirements="CW").reshape(-1) for a in arrays]
+                arrays = [np.require(a, requirements=["C", "W"]).reshape(-1) for a in arrays]
         self._steps[kernel]()(*arrays, *numbers)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from tinyllm.autograd.settings import choose_kernel
 from tinyllm.autograd.tensor import Array, Tensor, namespace
 
 
@@ -26,7 +27,7 @@ def clip_grad_norm_(params: Iterable[Tensor] | Tensor, max_norm: float, norm_typ
     Returns
     -------
     float
-        The norm before; 0 if there is no gradient. NaN or inf if any gradient is, and all of them become so.
+        The norm before; 0 if there is no gradient; NaN or inf if any element is.
 
     Raises
     ------
@@ -42,9 +43,11 @@ def clip_grad_norm_(params: Iterable[Tensor] | Tensor, max_norm: float, norm_typ
     grads = _gradients(params)
     norm = _norm([g._storage.array for g in grads], norm_type)
     factor = max_norm / (norm + 1e-6)
-    if not factor >= 1:  # NaN included, which then shows in the parameters
+    if not factor >= 1:  # a NaN spreads to all of them, as in PyTorch
         for g in grads:
-            _overwrite(g, g._storage.array * factor)
+            with np.errstate(invalid="ignore"):  # inf times 0, of which the norm tells
+                g._storage.array *= factor
+            g._storage.cell[0] += 1
     return norm
 
 
@@ -65,13 +68,15 @@ def clip_grad_value_(params: Iterable[Tensor] | Tensor, clip_value: float) -> No
     if not clip_value >= 0:
         raise ValueError(f"clip_value must not be negative, got {clip_value}")
     for g in _gradients(params):
-        _overwrite(g, namespace(g._storage.array).clip(g._storage.array, -clip_value, clip_value))
+        array = g._storage.array
+        namespace(array).clip(array, -clip_value, clip_value, out=array)
+        g._storage.cell[0] += 1
 
 
 def _gradients(params: Iterable[Tensor] | Tensor) -> list[Tensor]:
     """The gradients, each once."""
-    found = {id(p): p.grad for p in ([params] if isinstance(params, Tensor) else params)}
-    return [g for g in found.values() if g is not None]
+    given = [params] if isinstance(params, Tensor) else list(params)
+    return [g for g in {id(p): p.grad for p in given}.values() if g is not None]
 
 
 def _norm(grads: list[Array], norm_type: float) -> float:
@@ -79,7 +84,13 @@ def _norm(grads: list[Array], norm_type: float) -> float:
     if norm_type == math.inf:
         return max((float(abs(g).max()) for g in grads if g.size), default=0.0)
     if norm_type == 2:
-        return math.sqrt(sum(float(np.square(g, dtype=np.float64).sum()) for g in grads))
+        return math.sqrt(sum(_sum_of_squares(g) for g in grads))
     return sum(float((abs(g.astype(np.float64)) ** norm_type).sum()) for g in grads) ** (1 / norm_type)
 
 
+def _sum_of_squares(g: Array) -> float:
+    if choose_kernel(("numpy", "numba"), g) == "numba":
+        from tinyllm.kernels.cpu.adamw import sum_of_squares
+
+        return sum_of_squares(np.require(g.ravel(order="K"), requirements="W"))
+    return float(namespace(g).square(g, dtype=np.float64).sum())

@@ -34,7 +34,9 @@ class Optimizer:
 
     def __init__(self, params: Parameters, defaults: dict[str, Any]) -> None:
         if isinstance(params, (Tensor, dict)):
-            raise TypeError(f"params is an iterable of Tensors or dicts, not one {type(params).__name__}; wrap it in []")
+            raise TypeError(
+                f"params is an iterable of Tensors or dicts, not one {type(params).__name__}; wrap it in []"
+            )
         given = list(params)
         if not given:
             raise ValueError("an optimiser needs at least one parameter, got an empty list")
@@ -149,7 +151,8 @@ class Optimizer:
         groups = self.param_groups if problems else [_filled(i, g, flat) for i, g in enumerate(self.param_groups)]
         known = set(options)
         states: list[dict[str, Any]] = []
-        for n, (p, group) in enumerate((p, group) for group in groups for p in group["params"]):
+        params = [(p, group) for group in groups for p in group["params"]]
+        for n, (p, group) in enumerate(params):
             state = self._fresh_state(p._storage.array, group)
             names = {name: f"state.{n}.{name}" for name in state}
             known |= set(names.values())

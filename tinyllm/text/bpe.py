@@ -10,7 +10,7 @@ from typing import Any, Self
 from tinyllm.errors import TokenizerError
 from tinyllm.text.bpe_train import train_merges
 from tinyllm.text.bytes_alphabet import SYMBOLS, read_bytes, write_bytes
-from tinyllm.text.files import describe, expect, field, read_json_object, read_text
+from tinyllm.text.files import describe, expect, field, only_known, read_json_object, read_text, vocabulary
 from tinyllm.text.merges import merge_word
 from tinyllm.text.pretokenize import gpt2_split
 from tinyllm.text.template import Template
@@ -18,6 +18,10 @@ from tinyllm.text.tokenizer import AddedToken, Tokenizer, append_tokens, as_text
 
 _CACHED_WORDS = 1 << 16  # words whose ids are remembered; a language repeats few words most of the time
 _CACHED_LENGTH = 64  # a longer word will hardly come again
+
+_UNSUPPORTED = ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback")
+_MODEL_KEYS = {"type", "vocab", "merges", "unk_token", "fuse_unk", "ignore_merges", *_UNSUPPORTED}
+_PRE_TOKENIZER_KEYS = {"type", "add_prefix_space", "trim_offsets", "use_regex"}
 
 
 class ByteLevelBPE(Tokenizer):
@@ -155,7 +159,7 @@ class ByteLevelBPE(Tokenizer):
             del numbered[0]
         pairs = [_read_merge(line, f"{merges}: line {n}") for n, line in numbered]
         try:
-            vocab = {token: expect(index, int, token) for token, index in read_json_object(encoder).items()}
+            vocab = vocabulary(read_json_object(encoder), "vocabulary")
             made = {left + right for left, right in pairs}.union(SYMBOLS)
             added = [AddedToken(token, index) for token, index in vocab.items() if token not in made]
             return cls(vocab, pairs, added)
@@ -175,20 +179,18 @@ class ByteLevelBPE(Tokenizer):
         """
         model = field(spec, "model", dict)
         pre_tokenizer = field(spec, "pre_tokenizer", dict)
-        for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback"):
+        only_known(model, _MODEL_KEYS, "model")
+        only_known(pre_tokenizer, _PRE_TOKENIZER_KEYS, "pre_tokenizer")
+        for name in _UNSUPPORTED:
             if model.get(name):
                 raise TokenizerError(f"'model.{name}' = {model[name]!r} is not supported by byte-level BPE here")
         if field(spec, "decoder", dict).get("type") != "ByteLevel":
             raise TokenizerError(f"the decoder {spec['decoder'].get('type')!r} is not supported; known: ByteLevel")
-        vocab = {token: expect(i, int, f"model.vocab.{token}") for token, i in field(model, "vocab", dict).items()}
+        vocab = vocabulary(field(model, "vocab", dict, "model"), "model.vocab")
         if model.get("unk_token") is not None and not vocab.keys() >= set(SYMBOLS):
-            raise TokenizerError(
-                "'model.unk_token' with a vocabulary that lacks some of the 256 bytes is not supported"
-            )
-        merges = [
-            _read_merge(merge, f"'model.merges', entry {n}")
-            for n, merge in enumerate(field(model, "merges", list, "model"))
-        ]
+            raise TokenizerError("'model.unk_token' is not supported where the vocabulary lacks some of the 256 bytes")
+        written = field(model, "merges", list, "model")
+        merges = [_read_merge(merge, f"'model.merges', entry {n}") for n, merge in enumerate(written)]
         return cls(
             vocab,
             merges,

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from heapq import heapify, heappop, heappush
+from itertools import pairwise
 
 from tinyllm.text.bytes_alphabet import BYTE_ORDER
 
@@ -30,7 +31,7 @@ def train_naive(words: Mapping[bytes, int], n_merges: int, min_frequency: int = 
     while len(merges) < n_merges:
         counts: Counter[Pair] = Counter()
         for ids, count in spelt:
-            for pair in zip(ids, ids[1:], strict=False):
+            for pair in pairwise(ids):
                 counts[pair] += count
         if not counts or max(counts.values()) < min_frequency:
             break

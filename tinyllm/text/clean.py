@@ -24,7 +24,9 @@ _INLINE_NAMES = """
     samp slot small source span strike strong sub sup svg time track tt u var video wbr
 """
 _REPLACEMENTS = (
-    dict.fromkeys(_LINE_NAMES.split(), "\n") | dict.fromkeys(_INLINE_NAMES.split(), "") | dict.fromkeys(["td", "th"], " ")
+    dict.fromkeys(_LINE_NAMES.split(), "\n")
+    | dict.fromkeys(_INLINE_NAMES.split(), "")
+    | dict.fromkeys(["td", "th"], " ")
 )
 
 # A quoted or bare value follows "="; few attributes are written without one. So `a<b and c>d` is no tag.

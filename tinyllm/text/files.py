@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import tempfile
 import zlib
 from pathlib import Path
 from typing import Any
@@ -41,6 +40,21 @@ def expect(value: Any, kind: type, label: str) -> Any:
     """`value`, which must be of this `kind`; `label` is its place in the file."""
     if type(value) is not kind:
         raise TokenizerError(f"{label!r} should be {_KINDS[kind]}, but is {describe(value)}")
+    return value
+
+
+def only_known(holder: dict[str, Any], known: set[str], label: str) -> None:
+    """TokenizerError where a JSON object has a setting that nobody here would obey."""
+    for name in holder:
+        if name not in known:
+            raise TokenizerError(f"'{label}.{name}' is not supported; known: {', '.join(sorted(known))}")
+
+
+def vocabulary(value: dict[str, Any], label: str) -> dict[str, int]:
+    """`value`, a JSON object whose values must all be whole numbers."""
+    for token, index in value.items():
+        if type(index) is not int:
+            expect(index, int, f"{label}.{token}")
     return value
 
 
@@ -83,13 +97,12 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
     """Write `value` beside `path` and put it in place by one rename: the old file stays whole if anything fails."""
     text = json.dumps(value, ensure_ascii=False, indent=2) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=path.name, suffix=".part", dir=path.parent)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        with open(handle, "w", encoding="utf-8", newline="\n") as file:
+        with open(part, "w", encoding="utf-8", newline="\n") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)

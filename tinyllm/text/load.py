@@ -8,7 +8,7 @@ from typing import Any
 from tinyllm.errors import TokenizerError
 from tinyllm.text.bpe import ByteLevelBPE
 from tinyllm.text.characters import CharTokenizer
-from tinyllm.text.files import expect, field, read_json_object
+from tinyllm.text.files import expect, field, only_known, read_json_object
 from tinyllm.text.template import Template
 from tinyllm.text.tokenizer import ROLES, AddedToken, Tokenizer
 from tinyllm.text.vocabulary import VocabularyTokenizer
@@ -61,6 +61,7 @@ def _load_file(file: Path, roles: dict[str, str]) -> Tokenizer:
 def _from_spec(spec: dict[str, Any], roles: dict[str, str]) -> Tokenizer:
     if "model" not in spec:
         raise TokenizerError("there is no 'model' in it; is it a tokenizer.json?")
+    only_known(spec, _KEYS | {"model"}, "tokenizer")
     for name in ("normalizer", "truncation", "padding"):
         if spec.get(name) is not None:
             kind = spec[name].get("type", spec[name]) if isinstance(spec[name], dict) else spec[name]
@@ -97,7 +98,7 @@ def _read_added(entries: Any) -> list[AddedToken]:
     added = []
     for number, entry in enumerate(expect(entries, list, "added_tokens")):
         where = f"added_tokens[{number}]"
-        expect(entry, dict, where)
+        only_known(expect(entry, dict, where), _ADDED_KEYS, where)
         content = field(entry, "content", str, where)
         flags = {name: expect(entry.get(name, False), bool, f"{where}.{name}") for name in _FLAGS}
         if not content:
@@ -109,6 +110,8 @@ def _read_added(entries: Any) -> list[AddedToken]:
 
 
 _FLAGS = ("special", "lstrip", "rstrip", "single_word")
+_ADDED_KEYS = {"id", "content", "normalized", *_FLAGS}  # without a normalizer, "normalized" says nothing
+_KEYS = {"version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder"}
 
 
 def _read_roles(file: Path) -> dict[str, str]:

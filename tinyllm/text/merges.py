@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from heapq import heapify, heappop, heappush
+from itertools import pairwise
 
 #: For a pair of token ids that merges: its rank (0 is merged first) and the id of the merged token.
 Merges = Mapping[tuple[int, int], tuple[int, int]]
@@ -22,7 +23,7 @@ def merge_word_naive(ids: Sequence[int], merges: Merges) -> list[int]:
     """
     ids = list(ids)
     while True:
-        found = [(merges[pair][0], i) for i, pair in enumerate(zip(ids, ids[1:], strict=False)) if pair in merges]
+        found = [(merges[pair][0], i) for i, pair in enumerate(pairwise(ids)) if pair in merges]
         if not found:
             return ids
         _, i = min(found)
@@ -47,7 +48,7 @@ def merge_word(ids: Sequence[int], merges: Merges) -> list[int]:
     tokens = list(ids)
     end = len(tokens)
     left, right = list(range(-1, end - 1)), list(range(1, end + 1))
-    heap = [(merges[pair][0], i) for i, pair in enumerate(zip(ids, ids[1:], strict=False)) if pair in merges]
+    heap = [(merges[pair][0], i) for i, pair in enumerate(pairwise(ids)) if pair in merges]
     heapify(heap)
 
     while heap:

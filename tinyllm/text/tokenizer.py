@@ -70,10 +70,8 @@ class Tokenizer(ABC):
         self._ids = _with_added(vocab, added)
         self._tokens = {index: token for token, index in self._ids.items()}
         if len(self._tokens) != len(self._ids):
-            twice = next(token for token, index in self._ids.items() if self._tokens[index] != token)
-            raise TokenizerError(
-                f"{twice!r} and {self._tokens[self._ids[twice]]!r} have the same id {self._ids[twice]}"
-            )
+            first, index = next((token, i) for token, i in self._ids.items() if self._tokens[i] != token)
+            raise TokenizerError(f"{first!r} and {self._tokens[index]!r} have the same id {index}")
         self.added = tuple(added)
         self.template = template
         self._added_by_content = {token.content: token for token in added}
@@ -342,13 +340,12 @@ def _with_added(vocab: Mapping[str, int], added: Sequence[AddedToken]) -> dict[s
     for token in added:
         if ids.setdefault(token.content, token.id) != token.id:
             raise TokenizerError(
-                f"the added token {token.content!r} has the id {token.id}, but in the vocabulary it is {ids[token.content]}"
+                f"the added token {token.content!r} has the id {token.id}, "
+                f"but in the vocabulary it is {ids[token.content]}"
             )
     if not ids:
         raise TokenizerError("the vocabulary is empty")
-    for token, index in ids.items():
+    for name, index in ids.items():
         if not 0 <= index < _MOST_IDS:
-            raise TokenizerError(
-                f"the token {token!r} has the id {index}; ids are whole numbers from 0 to {_MOST_IDS - 1}"
-            )
+            raise TokenizerError(f"the token {name!r} has the id {index}; ids go from 0 to {_MOST_IDS - 1}")
     return ids

@@ -1,7 +1,7 @@
-"""Unicode's classes of characters, as the inside of a bracket expression for Python's `re`.
+r"""Unicode's classes of characters, as the inside of a bracket expression for Python's `re`.
 
-`re` knows neither ``\\p{L}`` nor Unicode's white space (its ``\\s`` also takes U+001C to U+001F), and the tokenizers are
-defined by both. The letters, marks and numbers are those of this Python's Unicode version
+`re` knows neither ``\p{L}`` nor Unicode's white space (its ``\s`` also takes U+001C to U+001F), and the tokenizers
+are defined by both. The letters, marks and numbers are those of this Python's Unicode version
 (`unicodedata.unidata_version`): a character that was assigned later is an unassigned one here, and a tokenizer of
 another library may split around it differently.
 """
@@ -61,11 +61,8 @@ def character_class(*categories: str, without: str = "") -> str:
     str
         Ranges such as ``A-Za-z``, to be put between ``[`` or ``[^`` and ``]``.
     """
-    members = "".join(
-        "".join(map(chr, range(first, last + 1)))
-        for category, first, last in _ranges()
-        if category.startswith(categories)
-    )
+    chosen = [(first, last) for category, first, last in _ranges() if category.startswith(categories)]
+    members = "".join(chr(code) for first, last in chosen for code in range(first, last + 1))
     if without:
         members = re.sub(f"[{without}]+", "", members)
     pieces, start = [], 0

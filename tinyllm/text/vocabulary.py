@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 from tinyllm.errors import TokenizerError
-from tinyllm.text.files import expect, field
+from tinyllm.text.files import field, only_known, vocabulary
 from tinyllm.text.template import Template
 from tinyllm.text.tokenizer import AddedToken, Tokenizer, append_tokens
 
@@ -43,7 +43,8 @@ class VocabularyTokenizer(Tokenizer):
     ) -> Self:
         """Make the tokenizer of a tokenizer.json with a WordLevel model."""
         model = field(spec, "model", dict)
-        vocab = {unit: expect(index, int, f"model.vocab.{unit}") for unit, index in field(model, "vocab", dict).items()}
+        only_known(model, {"type", "vocab", "unk_token"}, "model")
+        vocab = vocabulary(field(model, "vocab", dict, "model"), "model.vocab")
         unk = field(model, "unk_token", str, "model")
         return cls(vocab, added, template, {**roles, "unk_token": unk} if unk in vocab else roles)
 
@@ -62,8 +63,8 @@ class VocabularyTokenizer(Tokenizer):
             place, unit = next((place, unit) for place, unit in self._units(text) if unit not in self._ids)
             code = f" (U+{ord(unit):04X})" if len(unit) == 1 else ""
             raise TokenizerError(
-                f"the {self.unit} {unit!r}{code} at offset {offset + place} is not among the {len(self._ids)} that this "
-                f"tokenizer knows; leave it out, or train the tokenizer with unk_token='<unk>' or on text that has it"
+                f"the {self.unit} {unit!r}{code} at offset {offset + place} is not among the {len(self._ids)} that "
+                f"this tokenizer knows; leave it out, or train with unk_token='<unk>' or on text that has it"
             )
         return [index for index in ids if index is not None]
 

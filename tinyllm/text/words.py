@@ -4,7 +4,7 @@ A token is one of
 
 * a Chinese character, each by itself;
 * a number with its inner points and commas: ``3.14``, ``1,000``;
-* a word: letters with their marks, digits, underscores, and apostrophes between letters, so that ``don't`` is one token;
+* a word: letters with their marks, digits, underscores, and apostrophes between them, so that ``don't`` is one token;
 * any other single character that is no white space.
 """
 

@@ -6,11 +6,7 @@ file is written beside its place and put there by one rename, so whenever a run 
 
 from __future__ import annotations
 
-import errno
 import json
-import os
-from contextlib import contextmanager
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +30,7 @@ def save(path: Path, state: dict[str, Any]) -> None:
     tensors: dict[str, np.ndarray] = {}
     tree = _pack(state, "", tensors)
     metadata = {"format": _FORMAT, "state": json.dumps(tree)}
-    with writing(path):
-        safetensors.save(path, tensors, metadata)
+    safetensors.save(path, tensors, metadata)
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -55,19 +50,6 @@ def load(path: Path) -> dict[str, Any]:
         return _unpack(json.loads(metadata["state"]), tensors)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path} is damaged: its metadata do not fit its tensors ({error!r})") from error
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Within it, a failure of the disk becomes a CheckpointError that says what is safe and what to do."""
-    try:
-        yield
-    except OSError as error:
-        advice = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else "see to the cause"
-        raise CheckpointError(
-            f"{path} cannot be written: {os.strerror(error.errno) if error.errno else error}; "
-            f"what was saved before is whole: {advice}, then `tinyllm resume {path.parent}`"
-        ) from error
 
 
 def _pack(value: Any, name: str, tensors: dict[str, np.ndarray]) -> Any:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Self, get_type_hints
 
 from tinyllm.errors import ConfigError, nearest
+from tinyllm.train.threads import usable_cores
 
 
 def setting(
@@ -45,9 +46,10 @@ class Settings:
     steps: int = setting(1800, "optimiser steps", 1)
     batch_size: int = setting(16, "windows per step", 1, 2**20)
     accumulate: int = setting(1, "pieces that the batch is cut into to save memory; the result stays the same", 1)
+    threads: int = setting(0, "threads that share the batch; 0: one per core, at most 8", 0, 256)
     lr: float = setting(3e-3, "largest learning rate", 0.0)
     final_lr: float = setting(3e-5, "learning rate at the end of the cosine", 0.0)
-    warmup: int = setting(100, "steps of linear warm-up", 0)
+    warmup: int = setting(-1, "steps of linear warm-up; -1: a tenth of the steps, at most 100", -1)
     beta1: float = setting(0.9, "AdamW's decay of the mean gradient", 0.0, 0.999999)
     beta2: float = setting(0.99, "AdamW's decay of the mean squared gradient", 0.0, 0.999999)
     weight_decay: float = setting(0.1, "AdamW's decay of matrices (biases and norms have none)", 0.0)
@@ -75,6 +77,12 @@ class Settings:
                 f"n_head must divide n_embd, but {self.n_head} heads do not divide {self.n_embd} channels; "
                 f"{best} would"
             )
+        if self.threads == 0:
+            object.__setattr__(self, "threads", min(8, usable_cores()))
+        if self.warmup < 0:
+            object.__setattr__(self, "warmup", min(100, self.steps // 10))
+        if self.warmup >= self.steps:
+            raise ConfigError(f"warmup must be shorter than the {self.steps} steps, got {self.warmup}")
         if self.accumulate > self.batch_size:
             raise ConfigError(
                 f"accumulate cuts the batch into pieces: {self.batch_size} windows cannot be cut into {self.accumulate}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import signal
 import threading
 import time
@@ -16,16 +17,18 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
 from tinyllm.autograd import Tensor, backward_steps, no_grad, random_scope
+from tinyllm.autograd.tape import gradients
 from tinyllm.autograd.trace import first_nonfinite
 from tinyllm.errors import CheckpointError, ConfigError, TinyLLMError
 from tinyllm.optim import clip_grad_norm_
 from tinyllm.train import checkpoint
 from tinyllm.train.console import Console, clock
+from tinyllm.train.threads import Workers, one_blas_thread, usable_cores
 
 Batch = dict[str, np.ndarray]
 
@@ -87,7 +90,9 @@ class Plan:
     clip : float
         Largest norm of the gradient; 0 for no limit.
     accumulate : int
-        Pieces that each batch is cut into. Their gradients are added up to that of the whole batch.
+        Pieces that each batch is cut into to save memory. Their gradients are added up to that of the whole batch.
+    threads : int
+        Threads that share each piece. Results are the same from run to run for the same number of them.
     seed : int
         Of dropout.
     eval_every : int
@@ -102,6 +107,7 @@ class Plan:
     rate: Callable[[int], float]
     clip: float = 0.0
     accumulate: int = 1
+    threads: int = 1
     seed: int = 0
     eval_every: int = 200
     patience: int = 0
@@ -159,14 +165,15 @@ class Trainer:
         saved: Callable[[], None] | None = None,
         console: Console | None = None,
     ) -> None:
-        if plan.steps < 1 or plan.accumulate < 1 or plan.eval_every < 1:
-            raise ConfigError("steps, accumulate and eval_every must be at least 1")
+        if min(plan.steps, plan.accumulate, plan.threads, plan.eval_every) < 1:
+            raise ConfigError("steps, accumulate, threads and eval_every must be at least 1")
         self.model, self.batches, self.optimizer, self.plan = model, batches, optimizer, plan
         self.folder, self.held_out, self.sample, self.saved = folder, held_out, sample, saved
         self.extra = extra or {}
         self.console = console
         self.at = Progress()
         self.interrupted = False
+        self._workers = Workers(plan.threads)
         self._pace = _Pace()
 
     # -- the loop ------------------------------------------------------------------------------------------------------
@@ -183,8 +190,8 @@ class Trainer:
             If the folder cannot be written.
         """
         _set_mode(self.model, training=True)
-        with self._finish_step_on_interrupt():
-            if self.at.step == 0:
+        with self._finish_step_on_interrupt(), one_blas_thread():
+            if self.at.step == 0 and math.isinf(self.at.best_loss):
                 self._evaluate_and_save()
             while self.at.step < self.plan.steps and not self.stopped_early and not self.interrupted:
                 self._one_step()
@@ -229,26 +236,36 @@ class Trainer:
 
     def _gradient(self, batch: Batch) -> float:
         """Leave the gradient of the batch's mean loss in the parameters and return the loss."""
-        self.optimizer.zero_grad()
-        total = 0.0
-        for share, loss in self._losses(batch):
+        parameters = [p for _, p in self.model.named_parameters() if p.requires_grad]
+        predictions = self.plan.count(batch)
+
+        def of_piece(piece: tuple[int, Batch]) -> tuple[float, list[Tensor | None]]:
+            loss = self._loss(*piece)
             value = loss.item()
             if not math.isfinite(value):
                 raise DivergedError(self._report("loss", value, _first_bad_value(loss)))
-            total += share * value
-            (loss if share == 1 else loss * share).backward()
+            share = self.plan.count(piece[1]) / predictions
+            return share * value, gradients(loss, parameters, Tensor(share, dtype=loss.dtype))
+
+        self.optimizer.zero_grad()
+        total = 0.0
+        for value, found in self._workers.map(of_piece, self._pieces(batch)):  # in order, whoever is done first
+            total += value
+            for p, g in zip(parameters, found, strict=True):
+                if g is not None:
+                    p.grad = g if p.grad is None else p.grad + g
         return total
 
-    def _losses(self, batch: Batch) -> Iterator[tuple[float, Tensor]]:
-        """The loss of each piece of the batch, and its share in the mean over all predictions."""
+    def _pieces(self, batch: Batch) -> Iterator[tuple[int, Batch]]:
+        """The batch cut along axis 0, each piece with the place of its first sample."""
         rows = len(next(iter(batch.values())))
-        predictions = self.plan.count(batch)
-        for part in np.array_split(np.arange(rows), self.plan.accumulate):
-            piece = {name: array[part[0] : part[-1] + 1] for name, array in batch.items()}
-            share = self.plan.count(piece) / predictions
-            # Keys by the sample's place in the whole batch: dropout is the same however the batch is cut.
-            with random_scope(self.plan.seed, self.at.step, int(part[0])):
-                yield share, self.model.loss(piece)
+        for part in np.array_split(np.arange(rows), min(rows, self.plan.accumulate * self.plan.threads)):
+            yield int(part[0]), {name: array[part[0] : part[-1] + 1] for name, array in batch.items()}
+
+    def _loss(self, place: int, piece: Batch) -> Tensor:
+        # Keys by the sample's place in the whole batch: dropout is the same however the batch is cut.
+        with random_scope(self.plan.seed, self.at.step, place):
+            return self.model.loss(piece)
 
     def _clip(self, batch: Batch) -> float:
         """Limit the gradient's norm and return what it was."""
@@ -260,8 +277,8 @@ class Trainer:
         return norm
 
     def _first_bad_gradient(self, batch: Batch) -> str:
-        for _, loss in self._losses(batch):
-            for step in backward_steps(loss):
+        for place, piece in self._pieces(batch):
+            for step in backward_steps(self._loss(place, piece)):
                 if any(g is not None and not np.isfinite(g.data).all() for g in step.in_grads):
                     return f"the derivative of {step.node.op.name!r} (node {step.node.seq}) first made it"
         return "each derivative is finite, but not their sum of squares"
@@ -277,7 +294,7 @@ class Trainer:
 
     def _evaluate_and_save(self) -> None:
         if self.held_out:
-            loss = mean_loss(self.model, self.held_out(), self.plan.count)
+            loss = mean_loss(self.model, self.held_out(), self.plan.count, self._workers)
             if not math.isfinite(loss):
                 raise DivergedError(self._report("held-out loss", loss, "the last update spoilt the parameters"))
             if loss < self.at.best_loss:
@@ -313,6 +330,8 @@ class Trainer:
                 "progress": vars(self.at),
                 "extra": self.extra,
             }
+            with _log_file(self.folder) as log:
+                os.fsync(log.fileno())  # a checkpoint never knows more than the log
             checkpoint.save(self.folder / checkpoint.FILE, state)
             if self.saved:
                 self.saved()
@@ -351,7 +370,7 @@ class Trainer:
             raise CheckpointError(
                 f"{log} has {size:,} bytes, and had {self.at.log_bytes:,} when the checkpoint was written: put it back"
             )
-        with checkpoint.writing(log), log.open("ab") as file:
+        with _log_file(self.folder) as file:
             file.truncate(self.at.log_bytes)
 
     def _log(self, record: dict[str, Any]) -> None:
@@ -384,23 +403,37 @@ LOG = "metrics.jsonl"
 
 def append_log(folder: Path, record: dict[str, Any]) -> int:
     """Append a line to the log of a run and return its length in bytes."""
-    line = (json.dumps(record, ensure_ascii=False) + "\n").encode("utf-8", "surrogatepass")
-    with checkpoint.writing(folder / LOG), (folder / LOG).open("ab") as file:
+    line = (json.dumps(record, ensure_ascii=False) + "\n").encode()
+    with _log_file(folder) as file:
         file.write(line)
     return len(line)
 
 
-def mean_loss(model: Model, batches: Iterable[Batch], count: Callable[[Batch], int] = next_tokens) -> float:
+@contextmanager
+def _log_file(folder: Path) -> Iterator[BinaryIO]:
+    """The log, open for appending; a failure of the disk is a CheckpointError."""
+    try:
+        with (folder / LOG).open("ab") as file:
+            yield file
+    except OSError as error:
+        raise CheckpointError(f"{folder / LOG}: cannot be written: {error.strerror or error}") from error
+
+
+def mean_loss(
+    model: Model, batches: Iterable[Batch], count: Callable[[Batch], int] = next_tokens, workers: Workers | None = None
+) -> float:
     """Mean loss over all predictions of the batches, without dropout and without a tape."""
+
+    def summed(batch: Batch) -> tuple[float, int]:
+        n = count(batch)
+        with no_grad():
+            return n * model.loss(batch).item(), n
+
     _set_mode(model, training=False)
-    total, predictions = 0.0, 0
-    with no_grad():
-        for batch in batches:
-            n = count(batch)
-            total += n * model.loss(batch).item()
-            predictions += n
+    with one_blas_thread():
+        sums = list((workers or Workers(usable_cores())).map(summed, batches))
     _set_mode(model, training=True)
-    return total / predictions
+    return sum(total for total, _ in sums) / sum(n for _, n in sums)
 
 
 def _set_mode(model: Model, training: bool) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from tinyllm.safetensors import replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,17 +29,11 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
 
     Raises
     ------
-    OSError
+    CheckpointError
         If the file cannot be written.
     """
-    path = Path(path)
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=DPI)
-    beside = path.with_name(f".{path.name}.part")
-    try:
-        beside.write_bytes(picture.getvalue())
-        os.replace(beside, path)
-    except OSError:
-        beside.unlink(missing_ok=True)
-        raise
-    return path
+    with replacing(path) as file:
+        file.write(picture.getvalue())
+    return Path(path)

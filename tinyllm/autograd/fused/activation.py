@@ -8,6 +8,7 @@ import math
 import numpy as np
 
 from tinyllm.autograd import ops
+from tinyllm.autograd.operands import as_tensor
 from tinyllm.autograd.ops.special import erf as erf_values
 from tinyllm.autograd.tape import Kernel, Op, apply
 from tinyllm.autograd.tensor import Array, Operand, Tensor, namespace
@@ -46,17 +47,15 @@ def _numba() -> Kernel:
     from tinyllm.kernels.cpu import activation as kernels
 
     def forward(x: Array, approximate: str) -> tuple[Array, None]:
-        x = np.ascontiguousarray(x)
-        out = np.empty_like(x)
+        out = np.empty(x.shape, x.dtype)
         kernel = kernels.gelu_tanh if approximate == "tanh" else kernels.gelu_erf
-        kernel(x.reshape(-1), out.reshape(-1))
+        kernel(np.ascontiguousarray(x).reshape(-1), out.reshape(-1))
         return out, None
 
     def vjp(needs: tuple[bool], g: Array, y: Array, saved: None, x: Array, approximate: str) -> tuple[Array]:
-        g, x = np.ascontiguousarray(g), np.ascontiguousarray(x)
-        out = np.empty_like(x)
+        out = np.empty(x.shape, x.dtype)
         kernel = kernels.gelu_tanh_vjp if approximate == "tanh" else kernels.gelu_erf_vjp
-        kernel(g.reshape(-1), x.reshape(-1), out.reshape(-1))
+        kernel(np.ascontiguousarray(g).reshape(-1), np.ascontiguousarray(x).reshape(-1), out.reshape(-1))
         return (out,)
 
     return Kernel(forward, vjp)
@@ -86,7 +85,7 @@ def gelu(x: Operand, approximate: str = "none") -> Tensor:
     """
     if approximate not in ("none", "tanh"):
         raise ValueError(f"gelu: approximate must be 'none' or 'tanh', got {approximate!r}")
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = as_tensor(x)
     if x.dtype.kind != "f":
         raise TypeError(f"gelu needs floating numbers, got {x.dtype}; convert them with astype")
     return apply(_gelu, x, approximate=approximate)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinyllm.autograd import ops
-from tinyllm.autograd.operands import broadcast_shape
+from tinyllm.autograd.operands import as_tensor, broadcast_shape
 from tinyllm.autograd.ops.dropout import dropout_factor
 from tinyllm.autograd.random import Key, next_key
 from tinyllm.autograd.tape import Kernel, Op, apply
@@ -40,7 +40,7 @@ def _ref(
     weights = ops.exp(scores - ops.logsumexp(scores, -1, keepdims=True))
     weights = ops.where(dark, 0.0, weights)
     if key is not None:
-        weights = weights * dropout_factor(np, key, weights.shape, dropout_p, weights.dtype)
+        weights = weights * dropout_factor(namespace(q._storage.array), key, weights.shape, dropout_p, weights.dtype)
     return weights @ v  # (..., T, Dv)
 
 
@@ -212,7 +212,7 @@ def scaled_dot_product_attention(
     -----
     Source: Vaswani et al. 2017, section 3.2.1.
     """
-    q, k, v = (t if isinstance(t, Tensor) else Tensor(t) for t in (q, k, v))
+    q, k, v = (as_tensor(t) for t in (q, k, v))
     if min(q.ndim, k.ndim, v.ndim) < 2 or q.shape[-1] != k.shape[-1] or k.shape[-2] != v.shape[-2]:
         raise ValueError(
             f"attention needs q (..., T, D), k (..., S, D) and v (..., S, Dv), got {q.shape}, {k.shape} and {v.shape}"
@@ -226,7 +226,7 @@ def scaled_dot_product_attention(
     q, k, v = (ops.astype(t, dtype) for t in (q, k, v))
     given = [t if t.shape[:-2] == lead else ops.broadcast_to(t, lead + t.shape[-2:]) for t in (q, k, v)]
     if attn_mask is not None:
-        mask = attn_mask if isinstance(attn_mask, Tensor) else Tensor(attn_mask)
+        mask = as_tensor(attn_mask, like=given)
         if mask.dtype.kind not in "bf":
             raise TypeError(f"attention: the mask is boolean (True: allowed) or floating (added), not {mask.dtype}")
         scores_shape = (*lead, q.shape[-2], k.shape[-2])

@@ -9,6 +9,7 @@ import numpy as np
 
 from tinyllm.autograd import ops
 from tinyllm.autograd.fused.softmax import log_softmax
+from tinyllm.autograd.operands import as_tensor
 from tinyllm.autograd.ops.losses import reduced
 from tinyllm.autograd.tape import Kernel, Op, apply
 from tinyllm.autograd.tensor import Array, Operand, Storage, Tensor, namespace
@@ -132,7 +133,7 @@ def cross_entropy(
     ValueError, IndexError, TypeError
         If shapes do not fit, or a class id is outside ``0 .. V - 1``.
     """
-    logits, target = (t if isinstance(t, Tensor) else Tensor(t) for t in (logits, target))
+    logits, target = (as_tensor(t) for t in (logits, target))
     if logits.ndim < 1 or logits.dtype.kind != "f":
         raise TypeError(f"cross_entropy needs floating logits (..., V), got {logits.dtype} of shape {logits.shape}")
     if not 0 <= label_smoothing <= 1:
@@ -142,7 +143,7 @@ def cross_entropy(
     if weight is None:
         weight = Tensor._wrap(Storage(xp.ones(classes, dtype=logits.dtype)))
     else:
-        weight = ops.astype(weight if isinstance(weight, Tensor) else Tensor(weight), logits.dtype)
+        weight = ops.astype(as_tensor(weight, like=(logits,)), logits.dtype)
         if weight.shape != (classes,) or weight.requires_grad:
             raise ValueError(f"cross_entropy: weight must be a constant of shape ({classes},), got {weight!r}")
     if target.dtype.kind == "f":

@@ -7,6 +7,7 @@ import functools
 import numpy as np
 
 from tinyllm.autograd import ops
+from tinyllm.autograd.operands import as_tensor
 from tinyllm.autograd.ops.indexing import check_ids
 from tinyllm.autograd.tape import Kernel, Op, apply
 from tinyllm.autograd.tensor import Array, Operand, Tensor, namespace
@@ -73,7 +74,7 @@ def embedding(ids: Operand, weight: Operand, padding_idx: int | None = None) -> 
     IndexError
         If an id is outside the vocabulary, naming it.
     """
-    ids, weight = (t if isinstance(t, Tensor) else Tensor(t) for t in (ids, weight))
+    ids, weight = (as_tensor(t) for t in (ids, weight))
     if weight.ndim != 2:
         raise ValueError(f"embedding: weight must have shape (V, C), got {weight.shape}")
     check_ids("embedding", ids, weight.shape[0])

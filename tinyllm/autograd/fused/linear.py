@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tinyllm.autograd import ops
+from tinyllm.autograd.operands import as_tensor
 from tinyllm.autograd.tape import Kernel, Op, apply
 from tinyllm.autograd.tensor import Array, Operand, Tensor
 
@@ -56,14 +57,14 @@ def linear(x: Operand, weight: Operand, bias: Operand | None = None) -> Tensor:
     ValueError
         If the lengths do not agree.
     """
-    x, weight = (t if isinstance(t, Tensor) else Tensor(t) for t in (x, weight))
+    x, weight = (as_tensor(t) for t in (x, weight))
     if weight.ndim != 2 or x.ndim < 1 or x.shape[-1] != weight.shape[1]:
         raise ValueError(
             f"linear: x {x.shape} needs a weight of shape (out, {x.shape[-1] if x.ndim else 'in'}), got {weight.shape}"
         )
     given = [x, weight]
     if bias is not None:
-        bias = bias if isinstance(bias, Tensor) else Tensor(bias)
+        bias = as_tensor(bias)
         if bias.shape != weight.shape[:1]:
             raise ValueError(f"linear: the bias must have shape {weight.shape[:1]}, got {bias.shape}")
         given.append(bias)

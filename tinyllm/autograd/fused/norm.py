@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinyllm.autograd import ops
+from tinyllm.autograd.operands import as_tensor
 from tinyllm.autograd.tape import Kernel, Op, apply
 from tinyllm.autograd.tensor import Array, Operand, Storage, Tensor, namespace
 
@@ -91,7 +92,8 @@ def _numba_layer_norm() -> Kernel:
     ) -> tuple[Array, ...]:
         rows = _rows(x, weight.size)
         dx, dweight, dbias = np.empty_like(rows), np.empty(weight.size, x.dtype), np.empty(weight.size, x.dtype)
-        kernels.layer_norm_vjp(_rows(g, weight.size), rows, _flat(weight), *saved, dx, dweight, dbias)
+        mean, rstd = saved
+        kernels.layer_norm_vjp(_rows(g, weight.size), rows, _flat(weight), mean, rstd, dx, dweight, dbias)
         return dx.reshape(x.shape), dweight.reshape(weight.shape), dbias.reshape(bias.shape)
 
     return Kernel(forward, vjp)
@@ -195,7 +197,7 @@ def rms_norm(
 def _checked(
     name: str, x: Operand, normalized_shape: int | Sequence[int], *affine: Operand | None
 ) -> tuple[Tensor, tuple[int, ...]]:
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = as_tensor(x)
     shape = (normalized_shape,) if isinstance(normalized_shape, (int, np.integer)) else tuple(normalized_shape)
     if x.dtype.kind != "f":
         raise TypeError(f"{name} needs floating numbers, got {x.dtype}; convert them with astype")

@@ -7,6 +7,7 @@ import functools
 import numpy as np
 
 from tinyllm.autograd import ops
+from tinyllm.autograd.operands import as_tensor, axis_number
 from tinyllm.autograd.tape import Kernel, Op, apply
 from tinyllm.autograd.tensor import Array, Operand, Tensor, namespace
 
@@ -103,23 +104,17 @@ def softmax(x: Operand, axis: int = -1) -> Tensor:
     Tensor of the shape of `x`
     """
     x = _floating("softmax", x)
-    return apply(_softmax_op, x, axis=_axis(x, axis))
+    return apply(_softmax_op, x, axis=axis_number(axis, x.ndim))
 
 
 def log_softmax(x: Operand, axis: int = -1) -> Tensor:
     """The logarithm of `softmax`, without the loss of digits that taking it afterwards would mean."""
     x = _floating("log_softmax", x)
-    return apply(_log_softmax_op, x, axis=_axis(x, axis))
-
-
-def _axis(x: Tensor, axis: int) -> int:
-    if not -x.ndim <= axis < x.ndim:
-        raise np.exceptions.AxisError(axis, x.ndim)
-    return axis % x.ndim
+    return apply(_log_softmax_op, x, axis=axis_number(axis, x.ndim))
 
 
 def _floating(name: str, x: Operand) -> Tensor:
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = as_tensor(x)
     if x.dtype.kind != "f":
         raise TypeError(f"{name} needs floating numbers, got {x.dtype}; convert them with astype")
     return x

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tinyllm.autograd.operands import as_tensor
 from tinyllm.autograd.ops.elementwise import clip, expm1, greater, where
 from tinyllm.autograd.ops.primitive import primitive
 from tinyllm.autograd.tape import apply
@@ -41,17 +42,17 @@ def relu(x: Operand) -> Tensor:
 
 def leaky_relu(x: Operand, negative_slope: float = 0.01) -> Tensor:
     """`x` where positive, else ``negative_slope * x``; the derivative at 0 is `negative_slope`."""
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = as_tensor(x)
     return where(greater(x, 0), x, negative_slope * x)
 
 
 def elu(x: Operand, alpha: float = 1.0) -> Tensor:
     """`x` where positive, else ``alpha * (exp(x) - 1)`` (Clevert 2016, eq. 15)."""
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = as_tensor(x)
     return where(greater(x, 0), x, alpha * expm1(clip(x, max=0)))  # the clip keeps the branch not taken finite
 
 
 def silu(x: Operand) -> Tensor:
     """``x * sigmoid(x)``, also called swish."""
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = as_tensor(x)
     return x * sigmoid(x)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from tinyllm.autograd.operands import as_tensor
 from tinyllm.autograd.ops.elementwise import astype
 from tinyllm.autograd.ops.primitive import primitive
 from tinyllm.autograd.ops.shape import zeros_like
@@ -48,7 +49,7 @@ def dropout(x: Operand, p: float = 0.5, training: bool = True, rng: np.random.Ge
     -----
     Source: Srivastava et al. 2014, section 4 (there the scaling is at test time).
     """
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = as_tensor(x)
     if not 0 <= p <= 1:
         raise ValueError(f"dropout: p must be between 0 and 1, got {p}")
     if not training or p == 0:

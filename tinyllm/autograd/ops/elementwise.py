@@ -11,13 +11,14 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import DTypeLike
 
 from tinyllm.autograd import ops
+from tinyllm.autograd.operands import as_tensor, as_tensors
 from tinyllm.autograd.ops.primitive import primitive
 from tinyllm.autograd.ops.special import erf as _erf_values
 from tinyllm.autograd.tape import apply
-from tinyllm.autograd.tensor import Array, Operand, Tensor
+from tinyllm.autograd.tensor import Operand, Tensor
 
 # -- rules: two arguments ----------------------------------------------------------------------------------------------
 
@@ -28,8 +29,8 @@ _divide = primitive("divide", lambda g, y, a, b: g / b, lambda g, y, a, b: -g * 
 _power = primitive(
     "power",
     # b a^(b-1), which is 0 for b = 0 even where a = 0; and a^b ln a, which is 0 where a = 0
-    lambda g, y, a, b: where(b == 0, 0.0, g * b * a ** where(b == 0, 1.0, b - 1)),
-    lambda g, y, a, b: where(a == 0, 0.0, g * y * log(where(a == 0, 1.0, a))),
+    lambda g, y, a, b: where(b == 0, 0.0, g * b * a ** where(b == 0, 1, b - 1)),
+    lambda g, y, a, b: where(a == 0, 0.0, g * y * log(where(a == 0, 1, a))),
     elementwise=True,
 )
 _maximum = primitive(
@@ -72,9 +73,13 @@ _sign = primitive("sign", lambda g, y, x: ops.zeros_like(g))
 _clip = primitive(
     "clip",
     lambda g, y, x, low, high: where((x >= low) & (x <= high), g, 0.0),
+    None,
+    None,
     forward=lambda xp, x, low, high: xp.minimum(xp.maximum(x, low), high),
+    elementwise=True,
 )
 _astype = primitive("astype", lambda g, y, x, dtype: astype(g, x.dtype), forward=lambda xp, x, dtype: x.astype(dtype))
+_copy = primitive("copy", lambda g, y, x: g)
 _identity = primitive("identity", lambda g, y, x: g, forward=lambda xp, x: x[...], view=True)
 
 # -- without derivative ------------------------------------------------------------------------------------------------
@@ -115,7 +120,8 @@ def divide(a: Operand, b: Operand) -> Tensor:
 
 def power(a: Operand, b: Operand) -> Tensor:
     """``a ** b``, broadcast. The derivative with respect to `b` is 0 where ``a = 0``."""
-    return apply(_power, a, b)
+    a, b = as_tensors((a, b))
+    return apply(_power, a, astype(b, np.int8) if b.dtype == bool else b)  # the rule has b - 1
 
 
 def maximum(a: Operand, b: Operand) -> Tensor:
@@ -130,8 +136,7 @@ def minimum(a: Operand, b: Operand) -> Tensor:
 
 def where(condition: Operand, a: Operand, b: Operand) -> Tensor:
     """`a` where `condition` holds, else `b`, all three broadcast. No gradient passes through the branch not taken."""
-    condition = condition if isinstance(condition, Tensor) else Tensor(condition)
-    return apply(_where, astype(condition, bool), a, b)
+    return apply(_where, astype(as_tensor(condition, like=(a, b)), bool), a, b)
 
 
 def masked_fill(x: Operand, mask: Operand, value: Operand) -> Tensor:
@@ -214,7 +219,7 @@ def sign(x: Operand) -> Tensor:
     return apply(_sign, x)
 
 
-def clip(x: Operand, min: ArrayLike | None = None, max: ArrayLike | None = None) -> Tensor:
+def clip(x: Operand, min: Operand | None = None, max: Operand | None = None) -> Tensor:
     """`x` limited to ``[min, max]``; the gradient passes inside and on the bounds.
 
     Parameters
@@ -228,29 +233,31 @@ def clip(x: Operand, min: ArrayLike | None = None, max: ArrayLike | None = None)
     TypeError
         If a bound requires a gradient: bounds are constants here, `maximum` and `minimum` differentiate them.
     """
-    x = x if isinstance(x, Tensor) else Tensor(x)
-    low, high = (_bound(b, x, default) for b, default in ((min, -np.inf), (max, np.inf)))
-    shape = np.broadcast_shapes(x.shape, np.shape(low), np.shape(high))
-    return apply(_clip, x if x.shape == shape else ops.broadcast_to(x, shape), low=low, high=high)
+    x = as_tensor(x)
+    if any(isinstance(bound, Tensor) and bound.requires_grad for bound in (min, max)):
+        raise TypeError("clip takes constant bounds; use maximum and minimum for bounds with a gradient")
+    least, most = (-np.inf, np.inf) if x.dtype.kind == "f" else (_limit(x, "min"), _limit(x, "max"))
+    return apply(_clip, x, least if min is None else min, most if max is None else max)
 
 
-def _bound(bound: Any, x: Tensor, default: float) -> Array:
-    if isinstance(bound, Tensor):
-        if bound.requires_grad:
-            raise TypeError("clip takes constant bounds; use maximum and minimum for bounds with a gradient")
-        return bound.data
-    if bound is None:
-        return default if x.dtype.kind == "f" else (np.iinfo(x.dtype).min if default < 0 else np.iinfo(x.dtype).max)
-    return bound.item() if isinstance(bound, np.generic) else np.array(bound) if np.ndim(bound) else bound
+def _limit(x: Tensor, which: str) -> int:
+    return which == "max" if x.dtype == bool else getattr(np.iinfo(x.dtype), which)
 
 
 def astype(x: Operand, dtype: DTypeLike) -> Tensor:
     """`x` converted to `dtype`; the gradient is converted back. Integers and booleans have no gradient."""
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = as_tensor(x)
     dtype = np.dtype(dtype)
     if x.dtype == dtype:
         return x
+    if dtype.kind not in "fiub":
+        raise TypeError(f"a Tensor holds real numbers or booleans, not dtype {dtype}")
     return apply(_astype if dtype.kind == "f" else _to_integer, x, dtype=dtype)
+
+
+def copy(x: Operand) -> Tensor:
+    """`x` in memory of its own."""
+    return apply(_copy, x)
 
 
 def identity(x: Operand) -> Tensor:

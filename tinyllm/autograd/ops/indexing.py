@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from tinyllm.autograd import ops
+from tinyllm.autograd.operands import as_tensor, axis_number
 from tinyllm.autograd.ops.primitive import primitive
-from tinyllm.autograd.tape import apply
+from tinyllm.autograd.tape import Op, apply
 from tinyllm.autograd.tensor import Array, Operand, Tensor
 
 
@@ -34,11 +35,11 @@ def _add_along_axis_values(xp: Any, g: Array, indices: Array, shape: tuple[int, 
 
 _getitem = primitive(
     "getitem",
-    lambda g, y, x, index: add_at(g, index, x.shape),
+    lambda g, y, x, index: apply(_add_at, g, index=index, shape=x.shape),
     forward=lambda xp, x, index: x[index],
     view=True,
 )
-_add_at = primitive("add_at", lambda g, y, x, index, shape: getitem(g, index), forward=_add_at_values)
+_add_at: Op = primitive("add_at", lambda g, y, x, index, shape: getitem(g, index), forward=_add_at_values)
 _take_along_axis = primitive(
     "take_along_axis",
     lambda g, y, x, indices, axis: add_along_axis(g, indices, x.shape, axis),
@@ -86,7 +87,7 @@ def getitem(x: Operand, index: Any) -> Tensor:
     TypeError
         If an index is not made of integers, booleans, slices, None or an ellipsis.
     """
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = as_tensor(x)
     try:
         return apply(_getitem, x, index=_plain(index))
     except IndexError as error:
@@ -95,13 +96,20 @@ def getitem(x: Operand, index: Any) -> Tensor:
 
 def add_at(x: Operand, index: Any, shape: tuple[int, ...]) -> Tensor:
     """Zeros of `shape` to which `x` is added at ``[index]``, repeated places adding up: the adjoint of `getitem`."""
-    return apply(_add_at, x, index=_plain(index), shape=shape)
+    x = as_tensor(x)
+    index = _plain(index)
+    places = np.broadcast_to(np.empty(()), shape)[index].shape
+    if places != x.shape:
+        raise ValueError(f"add_at: x has shape {x.shape}, but the index names places of shape {places} in {shape}")
+    return apply(_add_at, x, index=index, shape=tuple(shape))
 
 
 def take_along_axis(x: Operand, indices: Operand, axis: int = -1) -> Tensor:
     """``y[.., i, ..] = x[.., indices[.., i, ..], ..]`` along `axis`; the other axes of `indices` match those of `x`."""
-    x, indices = (t if isinstance(t, Tensor) else Tensor(t) for t in (x, indices))
-    axis = axis % x.ndim
+    x, indices = (as_tensor(t) for t in (x, indices))
+    axis = axis_number(axis, x.ndim)
+    if indices.ndim != x.ndim:
+        raise ValueError(f"take_along_axis: indices {indices.shape} need as many axes as x {x.shape}")
     for i, n in enumerate(indices.shape):
         if i != axis and n != x.shape[i]:
             raise ValueError(
@@ -112,8 +120,8 @@ def take_along_axis(x: Operand, indices: Operand, axis: int = -1) -> Tensor:
 
 def add_along_axis(x: Operand, indices: Operand, shape: tuple[int, ...], axis: int = -1) -> Tensor:
     """Zeros of `shape` to which `x` is added at `indices` along `axis`: the adjoint of `take_along_axis`."""
-    indices = indices if isinstance(indices, Tensor) else Tensor(indices)
-    return apply(_add_along_axis, x, indices, shape=shape, axis=axis % len(shape))
+    indices = as_tensor(indices)
+    return apply(_add_along_axis, x, indices, shape=shape, axis=axis_number(axis, len(shape)))
 
 
 def argsort(x: Operand, axis: int = -1) -> Tensor:
@@ -123,7 +131,7 @@ def argsort(x: Operand, axis: int = -1) -> Tensor:
 
 def sort(x: Operand, axis: int = -1) -> Tensor:
     """The values of `x` in ascending order along `axis`; each value's gradient goes where it came from."""
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = as_tensor(x)
     return take_along_axis(x, argsort(x, axis), axis)
 
 
@@ -135,11 +143,16 @@ def topk(x: Operand, k: int, axis: int = -1, largest: bool = True) -> tuple[Tens
     ValueError
         If there are fewer than `k` values.
     """
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = as_tensor(x)
+    axis = axis_number(axis, x.ndim)
     if not 0 <= k <= x.shape[axis]:
         raise ValueError(f"topk: k={k}, but axis {axis} of shape {x.shape} has {x.shape[axis]} values")
-    order = argsort(-x.detach() if largest else x.detach(), axis)
-    best = order[(slice(None),) * (axis % x.ndim) + (slice(0, k),)]
+    values = x.detach()
+    if largest:  # the reverse of the ascending order of the reversed values: equal values keep their order
+        order = (x.shape[axis] - 1) - ops.flip(argsort(ops.flip(values, axis), axis), axis)
+    else:
+        order = argsort(values, axis)
+    best = order[(slice(None),) * axis + (slice(0, k),)]
     return take_along_axis(x, best, axis), best
 
 
@@ -157,7 +170,7 @@ def one_hot(ids: Operand, num_classes: int, dtype: Any = np.float64) -> Tensor:
     IndexError
         If an id is not in ``0 .. num_classes - 1``.
     """
-    ids = ids if isinstance(ids, Tensor) else Tensor(ids)
+    ids = as_tensor(ids)
     check_ids("one_hot", ids, num_classes)
     return ops.astype(ops.expand_dims(ids, -1) == np.arange(num_classes), dtype)
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tinyllm.autograd import ops
-from tinyllm.autograd.operands import broadcast_shape
+from tinyllm.autograd.operands import as_tensor, broadcast_shape
 from tinyllm.autograd.ops.primitive import primitive
 from tinyllm.autograd.tape import Op, apply
 from tinyllm.autograd.tensor import Array, Operand, Tensor
@@ -27,7 +27,8 @@ def _einsum_rule(i: int, g: Tensor, y: Tensor, *xs: Tensor, spec: str) -> Tensor
 
 
 _matmul = primitive("matmul", lambda g, y, a, b: g @ b.mT, lambda g, y, a, b: a.mT @ g)
-_einsum = Op("einsum", _einsum_values, _einsum_rule)
+# A single operand whose axes are only permuted comes back as a view.
+_einsum = Op("einsum", _einsum_values, _einsum_rule, view=True)
 
 
 def matmul(a: Operand, b: Operand) -> Tensor:
@@ -47,7 +48,7 @@ def matmul(a: Operand, b: Operand) -> Tensor:
     ValueError
         If an operand is 0-d, the inner lengths differ, or the leading axes do not broadcast.
     """
-    a, b = (t if isinstance(t, Tensor) else Tensor(t) for t in (a, b))
+    a, b = (as_tensor(t) for t in (a, b))
     if a.ndim == 0 or b.ndim == 0:
         raise ValueError(f"matmul needs at least one axis on each side, got {a.shape} @ {b.shape}; use * for numbers")
     inner = b.shape[max(b.ndim - 2, 0)]
@@ -95,7 +96,7 @@ def einsum(subscripts: str, *operands: Operand) -> Tensor:
     ValueError
         If letters and axes do not fit.
     """
-    xs = [t if isinstance(t, Tensor) else Tensor(t) for t in operands]
+    xs = [as_tensor(t) for t in operands]
     dtype = np.result_type(*(t.dtype for t in xs))
     terms, out = _letters(subscripts, xs)
     lengths: dict[str, int] = {}
@@ -107,7 +108,7 @@ def einsum(subscripts: str, *operands: Operand) -> Tensor:
         for letter, n in zip(term, x.shape, strict=True):
             if lengths.setdefault(letter, n) != n and 1 not in (n, lengths[letter]):
                 raise ValueError(f"einsum {subscripts!r}: axis {letter!r} has lengths {lengths[letter]} and {n}")
-            lengths[letter] = max(lengths[letter], n) if lengths[letter] else 0
+            lengths[letter] = n if lengths[letter] == 1 else lengths[letter]
         xs[j], terms[j] = x, term
     for j, (term, x) in enumerate(zip(terms, xs, strict=True)):
         elsewhere = out + "".join(terms[:j] + terms[j + 1 :])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tinyllm.autograd.operands import as_tensor
 from tinyllm.autograd.ops.activations import softplus
 from tinyllm.autograd.ops.elementwise import exp, log, where
 from tinyllm.autograd.ops.reduce import mean, sum
@@ -22,7 +23,7 @@ def reduced(losses: Tensor, reduction: str) -> Tensor:
 
 
 def _pair(name: str, input: Operand, target: Operand) -> tuple[Tensor, Tensor]:
-    input, target = (t if isinstance(t, Tensor) else Tensor(t) for t in (input, target))
+    input, target = (as_tensor(t) for t in (input, target))
     if input.shape != target.shape:
         raise ValueError(f"{name}: input {input.shape} and target {target.shape} must have the same shape")
     return input, target

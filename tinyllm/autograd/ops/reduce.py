@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinyllm.autograd import ops
+from tinyllm.autograd.operands import as_tensor, axis_number
 from tinyllm.autograd.ops.primitive import primitive
 from tinyllm.autograd.tape import apply
 from tinyllm.autograd.tensor import Array, Axis, Operand, Tensor
@@ -21,7 +22,7 @@ def _keep(t: Tensor, x: Tensor, axis: tuple[int, ...]) -> Tensor:
 
 def _share_of_extreme(g: Tensor, y: Tensor, x: Tensor, axis: tuple[int, ...], keepdims: bool) -> Tensor:
     """The gradient of max and min: all elements that attain the extreme share it equally."""
-    attained = ops.astype(x == _keep(y, x, axis), x.dtype)
+    attained = ops.astype((x == _keep(y, x, axis)) | ops.isnan(x), x.dtype)  # a NaN is the extreme of any row it is in
     return attained * (_keep(g, x, axis) / sum(attained, axis, keepdims=True))
 
 
@@ -34,7 +35,7 @@ def _sum_to_values(xp: Any, x: Array, shape: tuple[int, ...]) -> Array:
 def _logsumexp_values(xp: Any, x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
     top = xp.max(x, axis=axis, keepdims=True, initial=-np.inf)
     top = xp.where(xp.isfinite(top), top, 0).astype(x.dtype)
-    with np.errstate(divide="ignore"):  # the logarithm of an empty sum is -inf, and meant
+    with np.errstate(divide="ignore", over="ignore"):  # the logarithms of 0 and of inf are meant
         y = xp.log(xp.sum(xp.exp(x - top), axis=axis, keepdims=True)) + top
     return y if keepdims else y.reshape(tuple(n for i, n in enumerate(x.shape) if i not in axis))
 
@@ -58,13 +59,15 @@ def _axes(x: Tensor, axis: Axis) -> tuple[int, ...]:
     if axis is None:
         return tuple(range(x.ndim))
     given = axis if isinstance(axis, tuple) else (axis,)
-    for a in given:
-        if not -x.ndim <= a < x.ndim:
-            raise np.exceptions.AxisError(a, x.ndim)
-    axes = tuple(sorted(a % x.ndim for a in given))
+    axes = tuple(sorted(axis_number(a, x.ndim) for a in given))
     if len(set(axes)) != len(axes):
         raise ValueError(f"axis {axis} names an axis twice")
     return axes
+
+
+def _floating(x: Operand) -> Tensor:
+    x = as_tensor(x)
+    return x if x.dtype.kind == "f" else ops.astype(x, np.float64)
 
 
 def _count(x: Tensor, axis: Axis) -> int:
@@ -73,7 +76,7 @@ def _count(x: Tensor, axis: Axis) -> int:
 
 def sum(x: Operand, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Sum over `axis` (an int, a tuple, or None for all)."""
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = as_tensor(x)
     return apply(_sum, x, axis=_axes(x, axis), keepdims=keepdims)
 
 
@@ -85,7 +88,7 @@ def sum_to(x: Operand, shape: tuple[int, ...]) -> Tensor:
     ValueError
         If `shape` does not broadcast to the shape of `x`.
     """
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = as_tensor(x)
     if np.broadcast_shapes(shape, x.shape) != x.shape:
         raise ValueError(f"sum_to: {shape} does not broadcast to {x.shape}")
     return apply(_sum_to, x, shape=tuple(shape))
@@ -93,43 +96,46 @@ def sum_to(x: Operand, shape: tuple[int, ...]) -> Tensor:
 
 def mean(x: Operand, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Arithmetic mean over `axis`."""
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = as_tensor(x)
     return sum(x, axis, keepdims) / _count(x, axis)
 
 
 def var(x: Operand, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Tensor:
     """Variance over `axis`: the squared deviations from the mean, summed and divided by ``count - ddof``."""
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = as_tensor(x)
     deviation = x - mean(x, axis, keepdims=True)
     return sum(deviation * deviation, axis, keepdims) / builtins.max(_count(x, axis) - ddof, 0)
 
 
 def std(x: Operand, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Tensor:
-    """Standard deviation over `axis`: the root of `var`."""
-    return ops.sqrt(var(x, axis, ddof, keepdims))
+    """Standard deviation over `axis`: the root of `var`. Where it is 0 its gradient is declared 0."""
+    variance = var(x, axis, ddof, keepdims)
+    zero = variance == 0
+    return ops.where(zero, 0.0, ops.sqrt(ops.where(zero, 1.0, variance)))
 
 
 def max(x: Operand, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Largest value over `axis`; equal largest values share the gradient."""
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = as_tensor(x)
     return apply(_max, x, axis=_axes(x, axis), keepdims=keepdims)
 
 
 def min(x: Operand, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Smallest value over `axis`; equal smallest values share the gradient."""
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = as_tensor(x)
     return apply(_min, x, axis=_axes(x, axis), keepdims=keepdims)
 
 
 def prod(x: Operand, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Product over `axis`, by halves: every derivative is a product of the others, so zeros do no harm."""
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = as_tensor(x)
+    x = ops.astype(x, np.prod(np.empty(0, x.dtype)).dtype)  # integers grow as NumPy's do
     axes = _axes(x, axis)
     rest = tuple(i for i in range(x.ndim) if i not in axes)
     shape = tuple(1 if i in axes else n for i, n in enumerate(x.shape)) if keepdims else tuple(x.shape[i] for i in rest)
     factors = ops.reshape(ops.transpose(x, (*axes, *rest)), (_count(x, axis), *(x.shape[i] for i in rest)))
     if len(factors) == 0:
-        return ops.ones_like(sum(factors, 0)).reshape(shape)
+        return ops.reshape(sum(factors, 0) + 1, shape)
     while len(factors) > 1:
         half = len(factors) // 2
         pairs = factors[:half] * factors[half : 2 * half]
@@ -139,13 +145,13 @@ def prod(x: Operand, axis: Axis = None, keepdims: bool = False) -> Tensor:
 
 def logsumexp(x: Operand, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """``log(sum(exp(x)))`` over `axis`, without overflow."""
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = _floating(x)
     return apply(_logsumexp, x, axis=_axes(x, axis), keepdims=keepdims)
 
 
 def cumsum(x: Operand, axis: int | None = None) -> Tensor:
     """Running sum along `axis` (of the flattened tensor when None)."""
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = as_tensor(x)
     if axis is None:
         x, axis = ops.reshape(x, (-1,)), 0
     return apply(_cumsum, x, axis=_axes(x, axis)[0])
@@ -162,7 +168,7 @@ def norm(x: Operand, ord: float | None = None, axis: Axis = None, keepdims: bool
     axis : int, tuple of ints or None
         The axes that hold the vector; None for all. The gradient of a norm that is 0 is declared 0.
     """
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = _floating(x)
     size = ops.abs(x)
     if ord == 0:
         return sum(ops.astype(x != 0, x.dtype), axis, keepdims)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tinyllm.autograd import ops
-from tinyllm.autograd.operands import broadcast_shape
+from tinyllm.autograd.operands import as_tensor, axis_number, broadcast_shape
 from tinyllm.autograd.ops.primitive import primitive
 from tinyllm.autograd.tape import Op, apply
 from tinyllm.autograd.tensor import Array, Operand, Tensor
@@ -47,13 +47,6 @@ _zeros_like = primitive("zeros_like")
 _ones_like = primitive("ones_like")
 
 
-def _axis(x: Tensor, axis: int, extra: int = 0) -> int:
-    ndim = x.ndim + extra
-    if not -ndim <= axis < ndim:
-        raise np.exceptions.AxisError(axis, ndim)
-    return axis % ndim
-
-
 def reshape(x: Operand, shape: Shape) -> Tensor:
     """The same elements in another shape; one length may be -1.
 
@@ -62,7 +55,7 @@ def reshape(x: Operand, shape: Shape) -> Tensor:
     ValueError
         If the number of elements differs.
     """
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = as_tensor(x)
     new = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
     known = math.prod(n for n in new if n != -1)
     if new.count(-1) == 1 and known and x.size % known == 0:
@@ -74,8 +67,8 @@ def reshape(x: Operand, shape: Shape) -> Tensor:
 
 def transpose(x: Operand, axes: Sequence[int] | None = None) -> Tensor:
     """The axes in another order, reversed by default."""
-    x = x if isinstance(x, Tensor) else Tensor(x)
-    order = tuple(range(x.ndim))[::-1] if axes is None else tuple(_axis(x, a) for a in axes)
+    x = as_tensor(x)
+    order = tuple(range(x.ndim))[::-1] if axes is None else tuple(axis_number(a, x.ndim) for a in axes)
     if sorted(order) != list(range(x.ndim)):
         raise ValueError(f"transpose: axes {axes} are not a permutation of the {x.ndim} axes of shape {x.shape}")
     return apply(_transpose, x, axes=order)
@@ -83,20 +76,20 @@ def transpose(x: Operand, axes: Sequence[int] | None = None) -> Tensor:
 
 def swapaxes(x: Operand, axis1: int, axis2: int) -> Tensor:
     """Two axes exchanged."""
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = as_tensor(x)
     order = list(range(x.ndim))
-    a, b = _axis(x, axis1), _axis(x, axis2)
+    a, b = axis_number(axis1, x.ndim), axis_number(axis2, x.ndim)
     order[a], order[b] = b, a
     return transpose(x, order)
 
 
 def squeeze(x: Operand, axis: int | tuple[int, ...] | None = None) -> Tensor:
     """Without axes of length 1 (all of them, or those named, which must have length 1)."""
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = as_tensor(x)
     if axis is None:
         drop = {i for i, n in enumerate(x.shape) if n == 1}
     else:
-        drop = {_axis(x, a) for a in (axis if isinstance(axis, tuple) else (axis,))}
+        drop = {axis_number(a, x.ndim) for a in (axis if isinstance(axis, tuple) else (axis,))}
         if any(x.shape[a] != 1 for a in drop):
             raise ValueError(f"squeeze: axis {axis} of shape {x.shape} is not of length 1")
     return reshape(x, tuple(n for i, n in enumerate(x.shape) if i not in drop))
@@ -104,9 +97,9 @@ def squeeze(x: Operand, axis: int | tuple[int, ...] | None = None) -> Tensor:
 
 def expand_dims(x: Operand, axis: int | tuple[int, ...]) -> Tensor:
     """With new axes of length 1, which stand at `axis` in the result."""
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = as_tensor(x)
     given = axis if isinstance(axis, tuple) else (axis,)
-    new = {_axis(x, a, extra=len(given)) for a in given}
+    new = {axis_number(a, x.ndim + len(given)) for a in given}
     if len(new) != len(given):
         raise ValueError(f"expand_dims: axis {axis} names an axis twice")
     lengths = iter(x.shape)
@@ -115,7 +108,7 @@ def expand_dims(x: Operand, axis: int | tuple[int, ...]) -> Tensor:
 
 def broadcast_to(x: Operand, shape: Shape) -> Tensor:
     """`x` repeated along axes of length 1 and new leading axes, without copying."""
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = as_tensor(x)
     shape = (shape,) if isinstance(shape, int) else tuple(shape)
     if broadcast_shape("broadcast_to", x.shape, shape) != shape:
         raise ValueError(f"broadcast_to: {x.shape} does not broadcast to {shape}")
@@ -130,11 +123,11 @@ def concatenate(tensors: Sequence[Operand], axis: int = 0) -> Tensor:
     ValueError
         If there are none, or their shapes differ elsewhere.
     """
-    parts = [t if isinstance(t, Tensor) else Tensor(t) for t in tensors]
+    parts = [as_tensor(t) for t in tensors]
     if not parts:
         raise ValueError("concatenate needs at least one tensor")
     dtype = np.result_type(*(t.dtype for t in parts))
-    axis = _axis(parts[0], axis)
+    axis = axis_number(axis, parts[0].ndim)
     shapes = [t.shape for t in parts]
     if len({s[:axis] + s[axis + 1 :] for s in shapes}) != 1 or len({len(s) for s in shapes}) != 1:
         raise ValueError(f"concatenate: shapes {shapes} differ elsewhere than along axis {axis}")
@@ -143,10 +136,10 @@ def concatenate(tensors: Sequence[Operand], axis: int = 0) -> Tensor:
 
 def stack(tensors: Sequence[Operand], axis: int = 0) -> Tensor:
     """Tensors of one shape joined along a new axis."""
-    parts = [t if isinstance(t, Tensor) else Tensor(t) for t in tensors]
+    parts = [as_tensor(t) for t in tensors]
     if len({t.shape for t in parts}) > 1:
         raise ValueError(f"stack: shapes {[t.shape for t in parts]} are not all equal")
-    return concatenate([expand_dims(t, axis) for t in parts], _axis(parts[0], axis, extra=1) if parts else 0)
+    return concatenate([expand_dims(t, axis) for t in parts], axis_number(axis, parts[0].ndim + 1) if parts else 0)
 
 
 def split(x: Operand, indices_or_sections: int | Sequence[int], axis: int = 0) -> list[Tensor]:
@@ -157,8 +150,8 @@ def split(x: Operand, indices_or_sections: int | Sequence[int], axis: int = 0) -
     ValueError
         If the length is not a multiple of the number of sections.
     """
-    x = x if isinstance(x, Tensor) else Tensor(x)
-    axis = _axis(x, axis)
+    x = as_tensor(x)
+    axis = axis_number(axis, x.ndim)
     length = x.shape[axis]
     if isinstance(indices_or_sections, (int, np.integer)):
         if indices_or_sections < 1 or length % indices_or_sections:
@@ -173,10 +166,10 @@ def split(x: Operand, indices_or_sections: int | Sequence[int], axis: int = 0) -
 
 def repeat(x: Operand, repeats: int | Sequence[int], axis: int | None = None) -> Tensor:
     """Each element repeated, by one number or by one for each place along `axis` (flattened when None)."""
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = as_tensor(x)
     if axis is None:
         x, axis = reshape(x, (-1,)), 0
-    axis = _axis(x, axis)
+    axis = axis_number(axis, x.ndim)
     places = np.repeat(np.arange(x.shape[axis]), repeats)
     if np.ndim(repeats) == 0 and x.size:
         new = (*x.shape[: axis + 1], int(np.max(repeats)), *x.shape[axis + 1 :])
@@ -187,7 +180,7 @@ def repeat(x: Operand, repeats: int | Sequence[int], axis: int | None = None) ->
 
 def tile(x: Operand, reps: Shape) -> Tensor:
     """The whole tensor repeated along each axis, as often as `reps` says (right-aligned)."""
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = as_tensor(x)
     counts = (reps,) if isinstance(reps, int) else tuple(reps)
     ndim = builtins.max(x.ndim, len(counts))
     counts = (1,) * (ndim - len(counts)) + counts
@@ -208,7 +201,7 @@ def pad(x: Operand, pad_width: int | Sequence[Any], mode: str = "constant", cons
         What is added: a constant, or existing elements as `numpy.pad` chooses them.
     constant_values : float
     """
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = as_tensor(x)
     widths = tuple((int(b), int(a)) for b, a in np.broadcast_to(np.asarray(pad_width), (x.ndim, 2)))
     if any(w < 0 for pair in widths for w in pair):
         raise ValueError(f"pad: widths must not be negative, got {pad_width}")
@@ -224,31 +217,35 @@ def pad(x: Operand, pad_width: int | Sequence[Any], mode: str = "constant", cons
 
 def flip(x: Operand, axis: int | tuple[int, ...] | None = None) -> Tensor:
     """The order of the elements reversed along `axis` (along all when None)."""
-    x = x if isinstance(x, Tensor) else Tensor(x)
-    axes = range(x.ndim) if axis is None else [_axis(x, a) for a in (axis if isinstance(axis, tuple) else (axis,))]
+    x = as_tensor(x)
+    axes = (
+        range(x.ndim)
+        if axis is None
+        else [axis_number(a, x.ndim) for a in (axis if isinstance(axis, tuple) else (axis,))]
+    )
     return x[tuple(slice(None, None, -1) if i in axes else slice(None) for i in range(x.ndim))]
 
 
 def roll(x: Operand, shift: int, axis: int | None = None) -> Tensor:
     """Elements moved on by `shift` places; those that leave at the end come in at the beginning."""
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = as_tensor(x)
     if axis is None:
         return reshape(roll(reshape(x, (-1,)), shift, 0), x.shape)
-    axis = _axis(x, axis)
+    axis = axis_number(axis, x.ndim)
     places = np.roll(np.arange(x.shape[axis]), shift)
     return x[(slice(None),) * axis + (places,)]
 
 
 def tril(x: Operand, k: int = 0) -> Tensor:
     """Zero above the k-th diagonal of the last two axes."""
-    x = x if isinstance(x, Tensor) else Tensor(x)
-    return ops.where(_lower(x, k), x, 0)
+    x = as_tensor(x)
+    return ops.where(_lower(x, k), x, x.dtype.type(0))
 
 
 def triu(x: Operand, k: int = 0) -> Tensor:
     """Zero below the k-th diagonal of the last two axes."""
-    x = x if isinstance(x, Tensor) else Tensor(x)
-    return ops.where(_lower(x, k - 1), 0, x)
+    x = as_tensor(x)
+    return ops.where(_lower(x, k - 1), x.dtype.type(0), x)
 
 
 def _lower(x: Tensor, k: int) -> ArrayLike:

@@ -1,0 +1,200 @@
+"""The command line: `tinyllm train | generate | eval | info | resume`.
+
+Results go to standard output, progress to standard error. Exit codes: 0 done; 2 an error of the user's, with its
+message alone; 1 an error of ours, with its traceback; 130 after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from tinyllm.errors import ConfigError, TinyLLMError, nearest
+
+DONE, OURS, USERS, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return the exit code."""
+    parser = _parser()
+    try:
+        options, unknown = parser.parse_known_args(argv)
+        if unknown:
+            known = [flag for action in _actions(parser, options.command) for flag in action.option_strings]
+            hint = nearest(unknown[0], known) if unknown[0].startswith("-") else ""
+            raise ConfigError(f"{unknown[0]!r} is not an argument of `tinyllm {options.command}`{hint}")
+        options.run(options)
+        sys.stdout.flush()
+    except TinyLLMError as error:
+        return _leave(USERS, f"tinyllm: {error}")
+    except BrokenPipeError:  # whoever read the output has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except KeyboardInterrupt as error:
+        return _leave(INTERRUPTED, f"\ntinyllm: {error or 'interrupted'}")
+    except Exception as error:
+        traceback.print_exc()
+        return _leave(
+            OURS, f"tinyllm: {type(error).__name__}: this is a fault of tinyllm's; please report it with the lines above"
+        )
+    return DONE
+
+
+def _leave(code: int, message: str) -> int:
+    print(message, file=sys.stderr)
+    return code
+
+
+class _Parser(argparse.ArgumentParser):
+    """One that names what is wrong in the same words as every other error of the user's."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(USERS, f"tinyllm: {message}\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    from tinyllm.train.settings import FIELDS, TYPES
+
+    parser = _Parser(prog="tinyllm", description="Language models, from the chain rule to a GPT.", allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable[[argparse.Namespace], None], help: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=help, description=help, allow_abbrev=False)
+        added.set_defaults(run=run)
+        added.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+        return added
+
+    train = command("train", _train, "train a GPT on the standard library's prose, or on a text of yours")
+    train.add_argument("--config", metavar="FILE.toml", help="settings, by the names of the flags below with _ for -")
+    train.add_argument("--out", metavar="DIR", help="run folder, which must not exist (default: runs/NAME-N)")
+    for field in FIELDS:
+        train.add_argument(
+            "--" + field.name.replace("_", "-"),
+            type=TYPES[field.name],
+            metavar="|".join(field.metadata["choices"]) or {int: "N", float: "X", str: "TEXT"}[TYPES[field.name]],
+            help=f"{field.metadata['help']} (default: {field.default})".replace("%", "%%"),
+        )
+
+    generate = command("generate", _generate, "continue a prompt")
+    generate.add_argument("folder", metavar="RUN")
+    generate.add_argument("--prompt", default="", metavar="TEXT")
+    generate.add_argument("--max-new-tokens", type=int, default=300, metavar="N", help="default: 300")
+    generate.add_argument("--temperature", type=float, default=0.8, metavar="X", help="0: always the likeliest token (default: 0.8)")
+    generate.add_argument("--top-k", type=int, metavar="K", help="draw from the K likeliest tokens")
+    generate.add_argument("--top-p", type=float, metavar="P", help="draw from the likeliest tokens that make up P")
+    generate.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before this text; may be repeated")
+    generate.add_argument("--seed", type=int, metavar="S", help="the same one gives the same text")
+
+    evaluate = command("eval", _eval, "loss on the held-out text, or on another one")
+    evaluate.add_argument("folder", metavar="RUN")
+    evaluate.add_argument("--data", metavar="NAME-or-PATH")
+
+    info = command("info", _info, "what is in a run folder")
+    info.add_argument("folder", metavar="RUN")
+
+    resume = command("resume", _resume, "go on with an interrupted run, or with more steps")
+    resume.add_argument("folder", metavar="RUN")
+    resume.add_argument("--steps", type=int, metavar="N", help="another number of steps in all")
+    resume.add_argument("--data", metavar="NAME-or-PATH", help="where the same text lies now")
+    return parser
+
+
+def _actions(parser: argparse.ArgumentParser, command: str) -> list[argparse.Action]:
+    subparsers = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    return subparsers.choices[command]._actions
+
+
+def _train(options: argparse.Namespace) -> None:
+    from tinyllm.train import Console, Settings, train
+    from tinyllm.train.settings import NAMES, read_toml
+
+    file = read_toml(options.config) if options.config else {}
+    flags = {name: value for name in NAMES if (value := getattr(options, name)) is not None}
+    settings = Settings.make(file, flags)
+    _print_result(train(settings, options.out, Console()), options.json)
+
+
+def _resume(options: argparse.Namespace) -> None:
+    from tinyllm.train import Console, resume
+
+    _print_result(resume(options.folder, options.steps, options.data, Console()), options.json)
+
+
+def _print_result(result: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        _print_json(result)
+        return
+    from tinyllm.train.console import clock
+    from tinyllm.train.report import table
+
+    print(f"\nA sample:\n{_indented(result['sample'])}\n")
+    rows = [*result["baselines"].items(), (f"GPT, {result['parameters']:,} parameters", result["loss"])]
+    print(table(f"Loss on the held-out text after {result['steps']:,} steps:", rows, result["tokens_per_char"]))
+    print(f"\nTrained in {clock(result['seconds'])} ({result['tokens_per_second']:,.0f} tokens/s). The run: {result['run']}")
+
+
+def _generate(options: argparse.Namespace) -> None:
+    from tinyllm.train import complete
+
+    pieces = complete(
+        options.folder,
+        options.prompt,
+        options.max_new_tokens,
+        options.temperature,
+        options.top_k,
+        options.top_p,
+        options.stop,
+        options.seed,
+    )
+    if options.json:
+        _print_json({"prompt": options.prompt, "text": "".join(pieces)})
+        return
+    print(options.prompt, end="", flush=True)
+    for piece in pieces:
+        print(piece, end="", flush=True)
+    print()
+
+
+def _eval(options: argparse.Namespace) -> None:
+    from tinyllm.train import Console, evaluate
+
+    result = evaluate(options.folder, options.data, Console())
+    if options.json:
+        _print_json(result)
+        return
+    print(f"{result['text']}: {result['characters']:,} characters, {result['tokens']:,} tokens")
+    print(f"loss           {result['loss']:.4f} nats per token")
+    print(f"bits per char  {result['bits_per_char']:.4f}")
+    print(f"perplexity     {result['perplexity']:.4f}")
+
+
+def _info(options: argparse.Namespace) -> None:
+    from tinyllm.train import describe
+
+    facts = describe(options.folder)
+    if options.json:
+        _print_json(facts)
+        return
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{number:,} {part}" for part, number in value.items())
+        elif isinstance(value, int):
+            value = f"{value / 2**20:,.1f} MiB" if name.endswith("bytes") else f"{value:,}"
+        print(f"{name.removesuffix('_bytes').replace('_', ' '):16} {'not known' if value is None else value}")
+
+
+def _print_json(result: dict[str, Any]) -> None:
+    """One JSON object on one line; JSON has no infinity, so what is not finite is null."""
+    finite = {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in result.items()}
+    print(json.dumps(finite, allow_nan=False))
+
+
+def _indented(text: str) -> str:
+    return "\n".join("  | " + line for line in text.splitlines())

@@ -1,0 +1,272 @@
+"""The main job: from a corpus to a run folder with a trained GPT, and its continuation after an interruption."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinyllm.data import Batches, eval_windows
+from tinyllm.errors import CheckpointError, ConfigError, DataError
+from tinyllm.generation import generate
+from tinyllm.metrics import perplexity
+from tinyllm.models import GPT, GPTConfig
+from tinyllm.models.ngram import baselines
+from tinyllm.optim import AdamW, schedules
+from tinyllm.text import Tokenizer, load_tokenizer
+from tinyllm.train import checkpoint
+from tinyllm.train.console import Console
+from tinyllm.train.folder import NewFolder
+from tinyllm.train.prepare import Part, Prepared, prepare
+from tinyllm.train.report import bits_per_character, draw_loss, read_log
+from tinyllm.train.settings import Settings
+from tinyllm.train.trainer import Batch, Plan, Trainer, append_log, mean_loss
+
+SETTINGS = "settings.toml"
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, after the run's state was saved in `folder`."""
+
+    def __init__(self, folder: Path, step: int) -> None:
+        super().__init__(f"interrupted after step {step:,}; go on with: tinyllm resume {folder}")
+        self.folder, self.step = folder, step
+
+
+def train(settings: Settings, out: str | Path | None = None, console: Console | None = None) -> dict[str, Any]:
+    """Train a GPT as the settings say and leave it in a new folder.
+
+    Parameters
+    ----------
+    settings : Settings
+    out : str or Path, optional
+        The run folder, which must not exist; without it ``runs/<data>-<n>``.
+    console : Console, optional
+        Where progress is shown.
+
+    Returns
+    -------
+    dict
+        ``run`` (the folder), ``loss`` (held out, nats per token), ``bits_per_char``, ``perplexity``, ``baselines``,
+        ``parameters``, ``sample``, ``steps``, ``seconds``, ``tokens_per_second``, ``peak_bytes``.
+
+    Raises
+    ------
+    TinyLLMError
+        For whatever the user can mend: data, settings, disk, a learning rate that is too high.
+    Interrupted
+        After Ctrl-C, when all is saved.
+    """
+    with NewFolder(out, Path(settings.data).stem) as new:
+        prepared = prepare(settings, console=console)
+        model = _model(settings, prepared.tokenizer)
+        trainer = _trainer(settings, prepared, model, new.path, console)
+        if console:
+            console.say(str(prepared.corpus))
+            console.say(f"{prepared.train}\n{prepared.held_out}")
+            console.progress("counting n-grams")
+        header = _header(settings, prepared, model)
+        trainer.at.log_bytes += append_log(new.path, {"run": header})
+        prepared.tokenizer.save(new.path)
+        (new.path / SETTINGS).write_text(settings.to_toml(), encoding="utf-8")
+        trainer.save()
+        trainer.folder = new.place()
+    return _work(settings, prepared, trainer, model, console)
+
+
+def resume(
+    folder: str | Path, steps: int | None = None, data: str | None = None, console: Console | None = None
+) -> dict[str, Any]:
+    """Go on with a run from its last checkpoint, as if it had never stopped.
+
+    Parameters
+    ----------
+    folder : str or Path
+        The run folder.
+    steps : int, optional
+        Another number of steps in all; the learning rate follows the schedule of the new number.
+    data : str, optional
+        Where the text lies now; it must be the same text.
+    console : Console, optional
+        Where progress is shown.
+
+    Returns
+    -------
+    dict
+        As `train`.
+
+    Raises
+    ------
+    CheckpointError
+        For a folder without a whole checkpoint.
+    DataError
+        If the text is no longer the one that the run began with.
+    """
+    folder = Path(folder)
+    state = checkpoint.load(folder / checkpoint.FILE)
+    changed = {name: value for name, value in (("steps", steps), ("data", data)) if value is not None}
+    settings = Settings.make(state["extra"]["settings"], changed)
+    done = state["progress"]["step"]
+    if settings.steps < done:
+        raise ConfigError(f"{folder} has {done:,} steps behind it already: --steps must be more, got {settings.steps:,}")
+    prepared = prepare(settings, load_tokenizer(folder), console)
+    if prepared.fingerprint != state["extra"]["fingerprint"]:
+        raise DataError(
+            f"the text of {settings.data} is not the one that {folder} was trained on; name the old one with --data, "
+            "or train anew"
+        )
+    model = _model(settings, prepared.tokenizer)
+    trainer = _trainer(settings, prepared, model, folder, console)
+    trainer.resume(state)
+    trainer.extra = _extra(settings, prepared)
+    if console:
+        console.say(f"going on with {folder} after step {done:,} of {settings.steps:,}")
+    return _work(settings, prepared, trainer, model, console)
+
+
+def _model(settings: Settings, tokenizer: Tokenizer) -> GPT:
+    config = GPTConfig(
+        vocab_size=tokenizer.vocab_size,
+        n_positions=settings.block_size,
+        n_embd=settings.n_embd,
+        n_layer=settings.n_layer,
+        n_head=settings.n_head,
+        embd_pdrop=settings.dropout,
+        attn_pdrop=settings.dropout,
+        resid_pdrop=settings.dropout,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    return GPT(config, rng=np.random.default_rng(settings.seed))
+
+
+def _trainer(
+    settings: Settings, prepared: Prepared, model: GPT, folder: Path, console: Console | None
+) -> Trainer:
+    batches = Batches(prepared.train.tokens, settings.batch_size, settings.block_size, settings.seed)
+    parameters = list(model.parameters())
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": settings.weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    plan = Plan(
+        steps=settings.steps,
+        rate=schedules.cosine(settings.lr, settings.warmup, settings.steps, min(settings.final_lr, settings.lr)),
+        clip=settings.clip,
+        accumulate=settings.accumulate,
+        threads=settings.threads,
+        seed=settings.seed,
+        eval_every=settings.eval_every,
+        patience=settings.patience,
+    )
+
+    def sample(step: int) -> str:
+        return _sample(model, prepared.tokenizer, settings.sample_tokens, seed=(settings.seed, step))
+
+    trainer = Trainer(
+        model,
+        batches,
+        AdamW(groups, lr=settings.lr, betas=(settings.beta1, settings.beta2)),
+        plan,
+        folder=folder,
+        held_out=lambda: _windows(settings, prepared.watched, settings.eval_windows),
+        sample=sample if settings.sample_tokens else None,
+        extra=_extra(settings, prepared),
+        saved=lambda: model.save_pretrained(trainer.folder),
+        console=console,
+    )
+    return trainer
+
+
+def _extra(settings: Settings, prepared: Prepared) -> dict[str, Any]:
+    """What a checkpoint holds of the job beside the trainer's own state."""
+    return {"settings": settings.as_dict(), "fingerprint": prepared.fingerprint}
+
+
+def _windows(settings: Settings, part: Part, limit: int | None = None) -> Iterator[Batch]:
+    return eval_windows(part.tokens, settings.block_size, settings.batch_size, limit)
+
+
+def _sample(model: GPT, tokenizer: Tokenizer, n: int, seed: tuple[int, int]) -> str:
+    """A text of n tokens after a new line, or after the end of another text."""
+    start = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else tokenizer.encode("\n")
+    prompt = np.array([start], dtype=np.int64)  # (1, T)
+    ids = generate(model, prompt, max_new_tokens=n, temperature=0.8, rng=np.random.default_rng(seed))
+    return tokenizer.decode(np.asarray(ids)[0, len(start) :])
+
+
+def _header(settings: Settings, prepared: Prepared, model: GPT) -> dict[str, Any]:
+    """The first record of the log: the data, the model, and the losses to beat."""
+    vocab_size = prepared.tokenizer.vocab_size
+    lines = dict(baselines(prepared.train.tokens, prepared.held_out.tokens, vocab_size))
+    same = prepared.watched is prepared.held_out
+    watched = lines if same else dict(baselines(prepared.train.tokens, prepared.watched.tokens, vocab_size))
+    return {
+        "data": prepared.corpus.name,
+        "python": prepared.corpus.python,
+        "parameters": model.num_parameters(),
+        "vocab_size": vocab_size,
+        "baselines": lines,
+        "watched": prepared.watched.name,
+        "watched_baselines": watched,
+        **{
+            part.name: {"tokens": len(part.tokens), "characters": part.characters, "replaced": part.replaced}
+            for part in (prepared.train, prepared.watched, prepared.held_out)
+        },
+    }
+
+
+def _work(
+    settings: Settings, prepared: Prepared, trainer: Trainer, model: GPT, console: Console | None
+) -> dict[str, Any]:
+    """Train to the end, judge the model on the held-out text, and write what is derived."""
+    folder = trainer.folder
+    assert folder
+    try:
+        trainer.run()
+        if console and trainer.finished:
+            console.progress(f"drawing {folder / 'loss.png'}")
+        draw_loss(folder)
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+        trainer.use_best()
+        model.save_pretrained(folder)
+        if console:
+            console.progress("reading the whole held-out text")
+        loss = mean_loss(model, _windows(settings, prepared.held_out))
+    except KeyboardInterrupt:
+        raise Interrupted(folder, trainer.at.step) from None
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{error}\nwhat was saved before is whole: when the cause is mended, `tinyllm resume {folder}`"
+        ) from error
+    result = {
+        "run": str(folder),
+        "loss": loss,
+        "bits_per_char": bits_per_character(loss, prepared.held_out.tokens_per_character),
+        "perplexity": perplexity(loss, 1),
+        "tokens_per_char": prepared.held_out.tokens_per_character,
+        "baselines": read_log(folder)[0]["run"]["baselines"],
+        "parameters": model.num_parameters(),
+        "sample": _sample(model, prepared.tokenizer, 300, seed=(settings.seed, settings.steps)),
+        "steps": trainer.at.step,
+        "best_step": trainer.at.best_step,
+        "seconds": trainer.at.seconds,
+        "tokens_per_second": trainer.at.tokens / trainer.at.seconds,
+        "peak_bytes": _peak_bytes(),
+    }
+    append_log(folder, {"result": result})
+    return result
+
+
+def _peak_bytes() -> int | None:
+    """The most memory that this process has held, where the system tells."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak

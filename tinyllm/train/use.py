@@ -1,0 +1,244 @@
+"""What is done with a run folder afterwards: writing text, judging a text, telling what is in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinyllm.data import eval_windows
+from tinyllm.errors import CheckpointError, ConfigError, DataError, TokenizerError
+from tinyllm.generation import generate
+from tinyllm.metrics import perplexity
+from tinyllm.models import GPT, from_pretrained
+from tinyllm.models.gpt import GPTConfig
+from tinyllm.text import Tokenizer, load_tokenizer
+from tinyllm.train import checkpoint
+from tinyllm.train.console import Console
+from tinyllm.train.prepare import prepare, read, tokens_of
+from tinyllm.train.report import bits_per_character, read_log
+from tinyllm.train.settings import Settings
+from tinyllm.train.trainer import LOG, mean_loss
+
+_BATCH = 16  # windows evaluated at once
+
+
+def open_run(folder: str | Path) -> tuple[GPT, Tokenizer]:
+    """The model and the tokenizer of a folder, if they belong together.
+
+    Raises
+    ------
+    CheckpointError, ConfigError
+        For a model that is missing, damaged or of an unknown kind.
+    TokenizerError
+        For a tokenizer that is missing, damaged or another model's.
+    """
+    model = from_pretrained(folder)
+    tokenizer = load_tokenizer(folder)
+    rows = model.config.vocab_size
+    # A model from elsewhere may have rows to spare, for a round number; a run of ours has none.
+    ours = (Path(folder) / checkpoint.FILE).exists()
+    if tokenizer.vocab_size > rows or (ours and tokenizer.vocab_size != rows):
+        raise TokenizerError(
+            f"{folder}: the tokenizer has {tokenizer.vocab_size} tokens and the model {rows}: "
+            "tokenizer.json belongs to another model"
+        )
+    return model.eval(), tokenizer
+
+
+def complete(
+    folder: str | Path,
+    prompt: str,
+    max_new_tokens: int = 200,
+    temperature: float = 0.8,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    stop: Sequence[str] = (),
+    seed: int | None = None,
+) -> Iterator[str]:
+    """Continue a prompt; the text comes in pieces, as it is made.
+
+    Parameters
+    ----------
+    folder : str or Path
+        The run folder.
+    prompt : str
+        What is continued. An empty one asks for the beginning of a text.
+    max_new_tokens, temperature, top_k, top_p
+        As for `tinyllm.generate`.
+    stop : sequence of str
+        The text ends before the first of these strings.
+    seed : int, optional
+        The same one gives the same text; without it every text is another.
+
+    Yields
+    ------
+    str
+
+    Raises
+    ------
+    TinyLLMError
+        For a folder that cannot be used, or a prompt that the tokenizer cannot write.
+    """
+    if max_new_tokens < 1:
+        raise ConfigError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
+    model, tokenizer = open_run(folder)
+    ids = tokenizer.encode(prompt) if prompt else _beginning(tokenizer)
+    options: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+    steps = generate(
+        model,
+        np.array([ids], dtype=np.int64),  # (1, T)
+        max_new_tokens=max_new_tokens,
+        eos_token_id=tokenizer.eos_token_id,
+        rng=np.random.default_rng(seed),
+        stream=True,
+        **options,
+    )
+    return _until(_pieces(steps, tokenizer), stop)
+
+
+def _beginning(tokenizer: Tokenizer) -> list[int]:
+    """What stands before the first token of a text."""
+    if tokenizer.eos_token_id is not None:
+        return [tokenizer.eos_token_id]
+    try:
+        return tokenizer.encode("\n")
+    except TokenizerError:
+        raise ConfigError("the prompt is empty, and this model knows no token that begins a text: give a --prompt") from None
+
+
+def _pieces(steps: Iterator[np.ndarray], tokenizer: Tokenizer) -> Iterator[str]:
+    """The text of tokens as they come; bytes of an unfinished character are held back."""
+    ids: list[int] = []
+    done = 0
+    for step in steps:
+        ids += np.ravel(step).tolist()
+        text = tokenizer.decode(ids)
+        if not text.endswith("\ufffd") or len(ids) > 8:
+            yield text[done:]
+            done = len(text)
+    yield tokenizer.decode(ids)[done:]
+
+
+def _until(pieces: Iterator[str], stop: Sequence[str]) -> Iterator[str]:
+    """`pieces` up to the first stop string; what might be the beginning of one is held back."""
+    text, done = "", 0
+    for piece in pieces:
+        text += piece
+        found = [place for place in (text.find(s, max(0, done - len(s))) for s in stop) if place >= 0]
+        if found:
+            yield text[done : min(found)]
+            return
+        held = max((k for s in stop for k in range(1, len(s)) if text.endswith(s[:k])), default=0)
+        safe = len(text) - held
+        if safe > done:
+            yield text[done:safe]
+            done = safe
+    yield text[done:]
+
+
+def evaluate(folder: str | Path, data: str | None = None, console: Console | None = None) -> dict[str, Any]:
+    """The loss of a run on its held-out text, or on another text.
+
+    Parameters
+    ----------
+    folder : str or Path
+        The run folder.
+    data : str, optional
+        Another corpus, as for training; all of it is read.
+    console : Console, optional
+        Where progress is shown.
+
+    Returns
+    -------
+    dict
+        ``loss`` (nats per token), ``bits_per_char``, ``perplexity``, ``tokens``, ``characters``, ``text``.
+
+    Raises
+    ------
+    TinyLLMError
+        For a folder or a text that cannot be used.
+    """
+    folder = Path(folder)
+    model, tokenizer = open_run(folder)
+    resumable = (folder / checkpoint.FILE).exists()
+    extra = checkpoint.load(folder / checkpoint.FILE)["extra"] if resumable else {}
+    settings = Settings.make(extra.get("settings", {}))
+    if data is not None:
+        part = tokens_of(read(settings, data, console), tokenizer, data)
+    elif not resumable:
+        raise ConfigError(f"{folder} does not say what it was trained on: name a text with --data")
+    else:
+        prepared = prepare(settings, tokenizer, console)
+        if prepared.fingerprint != extra["fingerprint"]:
+            raise DataError(
+                f"the text of {settings.data} is not the one that {folder} was trained on, so what was held out is not "
+                "known: name a text with --data"
+            )
+        part = prepared.held_out
+    if console:
+        console.say(str(part))
+        console.progress("reading it")
+    loss = mean_loss(model, eval_windows(part.tokens, model.config.n_positions, _BATCH))
+    return {
+        "loss": loss,
+        "bits_per_char": bits_per_character(loss, part.tokens_per_character),
+        "perplexity": perplexity(loss, 1),
+        "tokens": len(part.tokens),
+        "characters": part.characters,
+        "replaced": part.replaced,
+        "text": part.name,
+    }
+
+
+def describe(folder: str | Path) -> dict[str, Any]:
+    """What a run folder holds.
+
+    Returns
+    -------
+    dict
+        ``parameters``, ``vocab_size``, ``flops_per_token`` (``forward`` and ``training``), ``steps``, ``loss``,
+        ``peak_bytes`` and more; None where a folder does not tell.
+    """
+    folder = Path(folder)
+    model, tokenizer = open_run(folder)
+    forward = flops_per_token(model.config)
+    facts: dict[str, Any] = {
+        "run": str(folder),
+        "model": f"{type(model).__name__}: {model.config.n_layer} layers, {model.config.n_head} heads, "
+        f"{model.config.n_embd} channels, context {model.config.n_positions}",
+        "tokenizer": type(tokenizer).__name__,
+        "vocab_size": tokenizer.vocab_size,
+        "parameters": model.num_parameters(),
+        "parameter_bytes": sum(p.data.nbytes for p in model.parameters()),
+        "flops_per_token": {"forward": forward, "training": 3 * forward},
+    }
+    steps = total = data = loss = bits = peak = tokens = None
+    if (folder / checkpoint.FILE).exists():
+        state = checkpoint.load(folder / checkpoint.FILE)
+        settings = state["extra"]["settings"]
+        steps, total, data = state["progress"]["step"], settings["steps"], settings["data"]
+        tokens = state["progress"]["tokens"]
+    if (folder / LOG).exists():
+        results = [record["result"] for record in read_log(folder) if "result" in record]
+        if results:
+            loss, bits, peak = (results[-1][name] for name in ("loss", "bits_per_char", "peak_bytes"))
+    told = {"data": data, "steps": steps, "steps_planned": total, "tokens_trained": tokens}
+    return facts | told | {"loss": loss, "bits_per_char": bits, "peak_bytes": peak}
+
+
+def flops_per_token(config: GPTConfig) -> int:
+    """Multiplications and additions of a forward pass per token of a full window, those of matrix products alone.
+
+    A (m, n) matrix costs 2 m n per token, scores and their weighted sum 2 T C each; masked scores are counted.
+
+    References
+    ----------
+    Kaplan et al., "Scaling laws for neural language models", 2020, section 2.1.
+    """
+    C, T = config.n_embd, config.n_positions
+    inner = config.inner
+    block = 2 * (3 * C * C + C * C + 2 * C * inner) + 2 * 2 * T * C
+    return config.n_layer * block + 2 * C * config.vocab_size
