@@ -41,7 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         traceback.print_exc()
         return _leave(
-            OURS, f"tinyllm: {type(error).__name__}: this is a fault of tinyllm's; please report it with the lines above"
+            OURS,
+            f"tinyllm: {type(error).__name__}: this is a fault of tinyllm's; please report it with the lines above",
         )
     return DONE
 
@@ -84,13 +85,17 @@ def _parser() -> argparse.ArgumentParser:
 
     generate = command("generate", _generate, "continue a prompt")
     generate.add_argument("folder", metavar="RUN")
-    generate.add_argument("--prompt", default="", metavar="TEXT")
-    generate.add_argument("--max-new-tokens", type=int, default=300, metavar="N", help="default: 300")
-    generate.add_argument("--temperature", type=float, default=0.8, metavar="X", help="0: always the likeliest token (default: 0.8)")
-    generate.add_argument("--top-k", type=int, metavar="K", help="draw from the K likeliest tokens")
-    generate.add_argument("--top-p", type=float, metavar="P", help="draw from the likeliest tokens that make up P")
-    generate.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before this text; may be repeated")
-    generate.add_argument("--seed", type=int, metavar="S", help="the same one gives the same text")
+
+    def option(flag: str, help: str, **how: Any) -> None:
+        generate.add_argument(flag, help=help, **how)
+
+    option("--prompt", "what is continued (default: the beginning of a text)", default="", metavar="TEXT")
+    option("--max-new-tokens", "default: 300", type=int, default=300, metavar="N")
+    option("--temperature", "0: always the likeliest token (default: 0.8)", type=float, default=0.8, metavar="X")
+    option("--top-k", "draw from the K likeliest tokens", type=int, metavar="K")
+    option("--top-p", "draw from the likeliest tokens that make up P", type=float, metavar="P")
+    option("--stop", "end before this text; may be repeated", action="append", default=[], metavar="TEXT")
+    option("--seed", "the same one gives the same text", type=int, metavar="S")
 
     evaluate = command("eval", _eval, "loss on the held-out text, or on another one")
     evaluate.add_argument("folder", metavar="RUN")
@@ -136,8 +141,10 @@ def _print_result(result: dict[str, Any], as_json: bool) -> None:
 
     print(f"\nA sample:\n{_indented(result['sample'])}\n")
     rows = [*result["baselines"].items(), (f"GPT, {result['parameters']:,} parameters", result["loss"])]
-    print(table(f"Loss on the held-out text after {result['steps']:,} steps:", rows, result["tokens_per_char"]))
-    print(f"\nTrained in {clock(result['seconds'])} ({result['tokens_per_second']:,.0f} tokens/s). The run: {result['run']}")
+    print(f"Held out: {result['data']}, {result['characters']:,} characters.")
+    print(table(f"Loss there after {result['steps']:,} steps:", rows, result["tokens_per_char"]))
+    print(f"\nTrained in {clock(result['seconds'])}, {result['tokens_per_second']:,.0f} tokens/s.")
+    print(f"The run folder is {result['run']}; try: tinyllm generate {result['run']} --prompt 'Return the'")
 
 
 def _generate(options: argparse.Namespace) -> None:
@@ -192,7 +199,9 @@ def _info(options: argparse.Namespace) -> None:
 
 def _print_json(result: dict[str, Any]) -> None:
     """One JSON object on one line; JSON has no infinity, so what is not finite is null."""
-    finite = {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in result.items()}
+    finite = {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in result.items()
+    }
     print(json.dumps(finite, allow_nan=False))
 
 

@@ -1,7 +1,7 @@
-"""An array class that is not NumPy's, as on a GPU: it has NumPy's functions in a namespace of its own, and refuses to become an ndarray.
+"""An array class that is not NumPy's, as on a GPU: its functions are in a namespace of its own.
 
-A function of the namespace takes foreign arrays, Python numbers and NumPy scalars; an ndarray among the operands is an error,
-as it is where arrays live on another device. Only shapes, indices and `asarray` come from the host.
+A function of the namespace takes foreign arrays, Python numbers and NumPy scalars; an ndarray among the operands is an
+error, as it is where arrays live on another device. Only shapes, indices and `asarray` come from the host.
 """
 
 from __future__ import annotations
@@ -138,7 +138,21 @@ for _name in ("add", "sub", "mul", "truediv", "pow", "matmul", "and", "or", "xor
     setattr(Foreign, f"__r{_name}__", _reflected(getattr(operator, f"__{_name}__")))
 for _name in ("lt", "le", "gt", "ge", "eq", "ne"):
     setattr(Foreign, f"__{_name}__", _operator(getattr(operator, _name)))
-for _name in ("__neg__", "__invert__", "__abs__", "reshape", "astype", "sum", "max", "min", "mean", "copy", "all", "any", "transpose"):
+for _name in (
+    "__neg__",
+    "__invert__",
+    "__abs__",
+    "reshape",
+    "astype",
+    "sum",
+    "max",
+    "min",
+    "mean",
+    "copy",
+    "all",
+    "any",
+    "transpose",
+):
     setattr(Foreign, _name, _method(_name))
 for _name in ("__bool__", "__float__", "__int__", "__index__", "item"):
     setattr(Foreign, _name, lambda self, name=_name: getattr(self._values, name)())

@@ -1,13 +1,14 @@
 """The checker is checked: wrong rules of every kind must be rejected, and how many were is printed."""
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pytest
-from cases import CASES, FUSED, Case
 from check import GradientMismatch, check, slope
+from gradient_cases import CASES, FUSED, Case
 
 import tinyllm as tl
 from tinyllm.autograd.tape import Kernel, Op, reachable
@@ -48,7 +49,7 @@ def spoil(wrong: Callable, d: Any) -> Any:
     return new
 
 
-# -- every rule of the library, made wrong -------------------------------------------------------------------------------
+# -- every rule of the library, made wrong ---------------------------------------------------------------------------
 
 
 def zero(d: Any) -> Any:
@@ -88,7 +89,7 @@ def set_attribute(op: Op, name: str, value: Any) -> Iterator[None]:
         object.__setattr__(op, name, before)
 
 
-def wrong_rules(op: Op, count: int, wrong: Callable) -> Iterator[tuple[str, Any]]:
+def wrong_rules(op: Op, wrong: Callable) -> Iterator[tuple[str, Any]]:
     """The rules of a primitive with one of them made wrong, for each of its arguments."""
 
     def bad(rule: Callable) -> Callable:
@@ -125,11 +126,11 @@ def operations_of(case: Case) -> dict[Op, int]:
     return {node.op: len(node.inputs) for node in reachable(y)}
 
 
-def rejected(cases: list[Case], backend: str) -> bool:
+def rejected(cases: list[Case], backend: str, order: int = 1) -> bool:
     for case in cases:
         try:
             with tl.backend(backend):
-                check(case.f, *case.arrays, entries=1)
+                check(case.f, *case.arrays, order=order, entries=1)
         except AssertionError:
             return True
     return False
@@ -140,27 +141,35 @@ def flat_gradient(op: Op) -> bool:
     return op.name in ("round", "floor", "ceil", "sign")
 
 
-def test_wrong_rules_are_rejected() -> None:
-    users: dict[Op, list[Case]] = {}
+@functools.cache
+def users() -> list[tuple[Op, int, list[Case]]]:
+    """Every operation, how many inputs it has, and a dozen cases that it occurs in, its own and large ones first."""
+    found: dict[Op, list[Case]] = {}
     counts: dict[Op, int] = {}
     for case in CASES:
         if all(a.size for a in case.arrays):
             for op, n in operations_of(case).items():
-                users.setdefault(op, []).append(case)
+                found.setdefault(op, []).append(case)
                 counts[op] = max(n, counts.get(op, 0))
-    assert {op.name for op in users} >= {"add", "matmul", "getitem", "einsum"} | (FUSED - {"log_softmax"})
+    assert {op.name for op in found} >= {"add", "matmul", "getitem", "einsum"} | FUSED
+    return [
+        (op, counts[op], sorted(cases, key=lambda c: (c.op != op.name, -max(a.size for a in c.arrays)))[:12])
+        for op, cases in found.items()
+    ]
+
+
+def test_wrong_rules_are_rejected() -> None:
     killed, survived = 0, []
-    for op, cases in users.items():
-        own = sorted(cases, key=lambda c: (c.op != op.name, -max(a.size for a in c.arrays)))[:12]
+    for op, count, own in users():
         for wrong in WRONG:
             if flat_gradient(op):
                 continue
             mutants: list[tuple[str, str, str, Any]] = []
             if op.ref is None:
-                mutants += [(n, "numpy", "vjps", m) for n, m in wrong_rules(op, counts[op], wrong)]
+                mutants += [(n, "numpy", "vjps", m) for n, m in wrong_rules(op, wrong)]
             else:
                 for backend in op.impls:
-                    mutants += [(n, backend, "impls", m) for n, m in wrong_kernels(op, backend, counts[op], wrong)]
+                    mutants += [(n, backend, "impls", m) for n, m in wrong_kernels(op, backend, count, wrong)]
             for name, backend, attribute, mutant in mutants:
                 with set_attribute(op, attribute, mutant):
                     before = spoiled_so_far[0]
@@ -170,4 +179,31 @@ def test_wrong_rules_are_rejected() -> None:
                         survived.append(f"{name} {wrong.__name__}")
     print(f"wrong rules rejected: {killed} of {killed + len(survived)}")
     assert killed > 300
+    assert survived == []
+
+
+def cut(d: tl.Tensor) -> tl.Tensor:
+    """The right value, of which the tape knows nothing."""
+    return d.detach()
+
+
+def test_wrong_second_derivatives_are_rejected() -> None:
+    """Rules that are right in value and cut off the tape, and references that differ by a thousandth."""
+    killed, survived = 0, []
+    for op, _, own in users():
+        if flat_gradient(op):
+            continue
+        if op.ref is None:
+            mutants = [(name, "vjps", rule) for name, rule in wrong_rules(op, cut)]
+        else:
+            wrong_ref = lambda *args, ref=op.ref, **params: 1.001 * ref(*args, **params)  # noqa: E731
+            mutants = [(op.name, "ref", wrong_ref)]
+        for name, attribute, mutant in mutants:
+            with set_attribute(op, attribute, mutant):
+                if rejected(own, "numpy", order=2):
+                    killed += 1
+                else:
+                    survived.append(name)
+    print(f"wrong second derivatives rejected: {killed} of {killed + len(survived)}")
+    assert killed > 50
     assert survived == []

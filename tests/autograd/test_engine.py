@@ -18,13 +18,14 @@ from tinyllm.autograd.operands import broadcast_shape
 from tinyllm.autograd.tape import Op, apply, reachable
 
 T = tl.tensor
+attend = tl.scaled_dot_product_attention
 
 
 def leaf(*shape: int, seed: int = 0, dtype: str = "float64") -> tl.Tensor:
     return T(np.random.default_rng(seed).normal(size=shape).astype(dtype), requires_grad=True)
 
 
-# -- size of the graph -----------------------------------------------------------------------------------------------------
+# -- size of the graph -----------------------------------------------------------------------------------------------
 
 
 def test_long_chain() -> None:
@@ -58,7 +59,7 @@ def test_repeated_use_adds_up() -> None:
     np.testing.assert_array_equal(x.grad.data, [12.0, 27.0])
 
 
-# -- what is refused ---------------------------------------------------------------------------------------------------------
+# -- what is refused -------------------------------------------------------------------------------------------------
 
 
 def test_released_graph() -> None:
@@ -68,7 +69,7 @@ def test_released_graph() -> None:
     z.backward()
     with pytest.raises(RuntimeError, match=r"(?s)(sum|exp).*released.*retain_graph"):
         z.backward()
-    with pytest.raises(RuntimeError, match="exp.*released"):
+    with pytest.raises(RuntimeError, match=r"exp.*released"):
         tl.sum(y * 2).backward()
     np.testing.assert_array_equal(x.grad.data, np.exp(x.data))  # the failures changed nothing
 
@@ -121,7 +122,7 @@ def test_stale_value_through_a_view(other) -> None:
             continue
         y = tl.sum(p * used)
         written.assign_(np.zeros(written.shape))
-        with pytest.raises(RuntimeError, match="multiply.*overwritten"):
+        with pytest.raises(RuntimeError, match=r"multiply.*overwritten"):
             y.backward()
 
 
@@ -146,7 +147,7 @@ def test_stale_bounds_of_clip() -> None:
     x = T([1.0, -1.0], requires_grad=True)
     y = tl.sum(tl.clip(x, low))
     low.assign_([5.0, -5.0])
-    with pytest.raises(RuntimeError, match="clip.*overwritten"):
+    with pytest.raises(RuntimeError, match=r"clip.*overwritten"):
         y.backward()
 
 
@@ -192,9 +193,9 @@ def test_integers_have_no_gradient() -> None:
         T([True]).requires_grad = True
     with pytest.raises(TypeError, match="int64"):
         tl.sum(T([1, 2])).backward()
-    with pytest.raises(TypeError, match="int64|integer"):
+    with pytest.raises(TypeError, match=r"int64|integer"):
         tl.grad(lambda x: tl.sum(x * 2.5))(3)
-    with pytest.raises(TypeError, match="int64|integer"):
+    with pytest.raises(TypeError, match=r"int64|integer"):
         tl.value_and_grad(lambda a, x: tl.sum(a * x), argnums=1)(2.0, np.array([1, 2]))
 
 
@@ -233,7 +234,7 @@ def test_wrong_rules_are_named() -> None:
             apply(op, leaf(3)).backward(np.ones(3))
 
 
-# -- the walk back -----------------------------------------------------------------------------------------------------------
+# -- the walk back ---------------------------------------------------------------------------------------------------
 
 
 def test_steps_go_from_the_latest_node_to_the_first() -> None:
@@ -352,7 +353,7 @@ def test_the_leaf_as_its_own_cotangent() -> None:
     assert not x.grad.requires_grad
 
 
-# -- memory ------------------------------------------------------------------------------------------------------------------
+# -- memory ----------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -419,7 +420,7 @@ def test_nothing_is_recorded_for_constants() -> None:
             assert tl.exp(leaf(3)).node is None
 
 
-# -- ownership ---------------------------------------------------------------------------------------------------------------
+# -- ownership -------------------------------------------------------------------------------------------------------
 
 
 def test_constructors_copy() -> None:
@@ -447,7 +448,7 @@ MUTATED = {
     "embedding": (lambda x, a: tl.embedding(a, x[:, None]), lambda: np.array([0, 0, 2])),
     "clip": (lambda x, a: tl.clip(x, a), lambda: np.array([-9.0, 9.0, -9.0])),
     "cross_entropy": (lambda x, a: tl.cross_entropy(x[None], a), lambda: np.array([1])),
-    "attention mask": (lambda x, a: tl.scaled_dot_product_attention(x[:, None], x[:, None], x[:, None], a), lambda: np.eye(3, dtype=bool)),
+    "attention mask": (lambda x, a: attend(x[:, None], x[:, None], x[:, None], a), lambda: np.eye(3, dtype=bool)),
     "concatenate": (lambda x, a: tl.concatenate([x, a]) ** 2, lambda: np.ones(3)),
     "repeat": (lambda x, a: tl.repeat(x, a), lambda: np.array([0, 1, 2])),
 }  # fmt: skip
@@ -586,7 +587,7 @@ def test_python_protocols() -> None:
     with pytest.raises(TypeError):
         [1, 2][T(1.0)]
     with pytest.raises(AttributeError):
-        t.no_such_name
+        _ = t.no_such_name
     t += 1
     assert t.data[0, 0] == 2.0
 
@@ -607,7 +608,7 @@ def test_transpose_methods_take_what_numpy_takes() -> None:
         np.testing.assert_array_equal(T(a).reshape(*shape).data, a.reshape(*shape))
 
 
-# -- functions of functions ---------------------------------------------------------------------------------------------------
+# -- functions of functions ------------------------------------------------------------------------------------------
 
 
 def test_third_derivatives() -> None:
@@ -710,7 +711,7 @@ def test_jvp_and_vjp_are_adjoint() -> None:
 
 
 def test_tangents_of_the_wrong_shape() -> None:
-    with pytest.raises(ValueError, match="tangent|shape"):
+    with pytest.raises(ValueError, match=r"tangent|shape"):
         tl.jvp(lambda x: x * 2.0, (np.ones(3),), (np.ones(1),))
     with pytest.raises((ValueError, TypeError)):
         tl.jvp(lambda x, y: x * y, (np.ones(3), np.ones(3)), (np.ones(3),))
@@ -754,7 +755,7 @@ def test_create_graph_through_backward() -> None:
     assert x.grad.item() == pytest.approx(12.0)
 
 
-# -- recording ----------------------------------------------------------------------------------------------------------------
+# -- recording -------------------------------------------------------------------------------------------------------
 
 
 def test_no_grad_and_enable_grad_nest() -> None:
@@ -828,7 +829,7 @@ def test_unknown_backend() -> None:
         tl.backend("cuda")
 
 
-# -- checkpoint -----------------------------------------------------------------------------------------------------------------
+# -- checkpoint ------------------------------------------------------------------------------------------------------
 
 
 def both_ways(f, *arrays, params=()) -> list[list[np.ndarray]]:
@@ -961,7 +962,7 @@ def test_checkpoint_notices_stale_parameters() -> None:
     w, x = leaf(3), leaf(3, seed=1)
     y = tl.sum(tl.checkpoint(lambda x: x * w, x))
     w.assign_(np.zeros(3))
-    with pytest.raises(RuntimeError, match="checkpoint.*overwritten"):
+    with pytest.raises(RuntimeError, match=r"checkpoint.*overwritten"):
         y.backward()
 
 
@@ -975,7 +976,7 @@ def test_checkpoint_without_gradients() -> None:
     np.testing.assert_array_equal(x.grad.data, [2.0, 0.0, 1.0])
 
 
-# -- repr ------------------------------------------------------------------------------------------------------------------------
+# -- repr ------------------------------------------------------------------------------------------------------------
 
 
 def test_repr_flags_what_is_not_finite() -> None:
@@ -1020,7 +1021,7 @@ def test_first_nonfinite_names_the_operation() -> None:
     assert first_nonfinite(masked) is None
 
 
-# -- random programs -----------------------------------------------------------------------------------------------------------------
+# -- random programs -------------------------------------------------------------------------------------------------
 
 
 @given(st.lists(st.tuples(st.sampled_from("+*-m"), st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=12))
@@ -1036,7 +1037,13 @@ def test_random_graphs_equal_forward_mode(program: list) -> None:
         elif sign == "-":
             values.append((s - t, x - y, tuple(p - q for p, q in zip(dx, dy, strict=True))))
         elif sign == "*":
-            values.append((tl.sin(s) * t, math.sin(x) * y, tuple(math.cos(x) * p * y + math.sin(x) * q for p, q in zip(dx, dy, strict=True))))
+            values.append(
+                (
+                    tl.sin(s) * t,
+                    math.sin(x) * y,
+                    tuple(math.cos(x) * p * y + math.sin(x) * q for p, q in zip(dx, dy, strict=True)),
+                )
+            )
         else:
             values.append((tl.tanh(s), math.tanh(x), tuple((1 - math.tanh(x) ** 2) * p for p in dx)))
     result, value, derivative = values[-1]

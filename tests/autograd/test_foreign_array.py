@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from cases import CASES, NO_DERIVATIVE, Case
 from foreign import Foreign, to_foreign
+from gradient_cases import CASES, NO_DERIVATIVE, Case
 
 import tinyllm as tl
 from tinyllm.autograd.tape import reachable
 
-# Operations on foreign arrays take foreign operands; these cases mix in NumPy arrays as values, which belongs on the host.
+# Operations on foreign arrays take foreign operands; some cases of these mix in NumPy arrays as values.
 HOST_OPERANDS = {
     "add",
     "add_along_axis",
@@ -21,7 +21,6 @@ HOST_OPERANDS = {
     "take_along_axis",
     "where",
 }
-
 
 
 def test_the_class_refuses_conversion() -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tiny_gpt import tiny_gpt
 
 import tinyllm as tl
+from tinyllm.autograd.tape import reachable
 from tinyllm.errors import ConfigError
 from tinyllm.models import GPT, GPTConfig
 from tinyllm.nn import merge_heads, split_heads
@@ -42,6 +43,20 @@ def test_outputs_before_t_do_not_change_with_token_t(t, shift, batch):
     a, b = logits(model, ids), logits(model, changed)
     np.testing.assert_array_equal(a[:, :t], b[:, :t])
     assert (a[:, t] != b[:, t]).any()
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+def test_nor_at_sizes_where_kernels_are_compiled(backend, rng):
+    model = tiny_gpt(dtype="float32", n_embd=48, n_head=4, n_positions=70, vocab_size=65)
+    ids = rng.integers(65, size=(3, 70))
+    with tl.backend(backend):
+        a = logits(model, ids)
+        for t in (0, 1, 31, 32, 33, 64, 69):
+            changed = ids.copy()
+            changed[:, t] = (ids[:, t] + 7) % 65
+            b = logits(model, changed)
+            np.testing.assert_array_equal(a[:, :t], b[:, :t])
+            assert (a[:, t] != b[:, t]).any()
 
 
 @pytest.mark.parametrize("settings", OPTIONS)
@@ -143,6 +158,27 @@ def test_hidden_states_begin_with_the_embeddings_and_end_normed(rng):
     np.testing.assert_array_equal(out.hidden_states[-1].data, last.data)
     np.testing.assert_allclose(out.logits.data, last.data @ t.wte.weight.data.T, atol=1e-13)
     assert model(ids).hidden_states is None
+
+
+def test_the_scales_of_attention_are_scales_of_the_queries(rng):
+    ids, plain = rng.integers(13, size=(2, 8)), tiny_gpt(n_layer=3)
+    unscaled, by_layer = (
+        tiny_gpt(n_layer=3, scale_attn_weights=False),
+        tiny_gpt(n_layer=3, scale_attn_by_inverse_layer_idx=True),
+    )
+    for model, factor in ((unscaled, lambda i: 1 / math.sqrt(4)), (by_layer, lambda i: i + 1)):
+        assert np.abs(logits(model, ids) - logits(plain, ids)).max() > 1e-3
+        for i, block in enumerate(model.transformer.h):
+            for p in block.attn.c_attn.parameters():
+                value = p.numpy()
+                value[..., :12] *= factor(i)
+                p.assign_(value)
+        np.testing.assert_allclose(logits(model, ids), logits(plain, ids), rtol=0, atol=1e-12)
+
+
+def test_every_norm_has_the_configured_epsilon():
+    t = tiny_gpt(layer_norm_epsilon=1e-3).transformer
+    assert {norm.eps for block in t.h for norm in (block.ln_1, block.ln_2)} | {t.ln_f.eps} == {1e-3}
 
 
 # -- loss and gradients ------------------------------------------------------------------------------------------------
@@ -250,6 +286,16 @@ def test_dropout_works_in_training_alone_and_can_be_drawn_again(which, rng):
     assert (drawn[0] != plain).any()
     with pytest.raises(ValueError, match="needs a seed"):
         model(ids)
+
+
+def test_dropout_is_where_gpt2_has_it(rng):
+    model, ids = tiny_gpt(resid_pdrop=0.1, embd_pdrop=0.2, attn_pdrop=0.3).train(), rng.integers(13, size=(2, 6))
+    with tl.random_scope(seed=0):
+        loss = model(ids, labels=ids).loss
+    nodes = reachable(loss)[::-1]
+    found = [(n.op.name, n.params.get("p", n.params.get("dropout_p"))) for n in nodes]
+    block = [("scaled_dot_product_attention", 0.3), ("dropout", 0.1), ("dropout", 0.1)]
+    assert [f for f in found if f[1]] == [("dropout", 0.2), *block, *block]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

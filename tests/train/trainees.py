@@ -10,8 +10,7 @@ import numpy as np
 
 import tinyllm as tl
 from tinyllm.data import Batches, eval_windows
-from tinyllm.train import Plan, Trainer
-from tinyllm.train import checkpoint
+from tinyllm.train import Plan, Trainer, checkpoint
 
 V, B, T = 6, 4, 8
 TOKENS = np.random.default_rng(1).integers(0, V, 400)

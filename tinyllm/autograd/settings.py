@@ -69,7 +69,12 @@ _COMPILED_FROM = 4096
 
 def choose_kernel(impls: Container[str], array: Array) -> str:
     """The implementation of a fused operation: a fixed function of the operation and the array, never of a timing."""
-    if "numba" not in impls or type(array) is not np.ndarray or array.dtype not in (np.float32, np.float64):
+    if (
+        "numba" not in impls
+        or type(array) is not np.ndarray
+        or array.dtype not in (np.float32, np.float64)
+        or array.size == 0
+    ):
         return "numpy"
     if settings.backend is not None:
         return settings.backend

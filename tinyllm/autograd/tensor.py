@@ -194,7 +194,7 @@ class Tensor:
         elif self.size:
             finite = array[xp.isfinite(array)] if self.dtype.kind == "f" else array
             if finite.size:
-                parts.append(f"range=[{finite.min():.4g}, {finite.max():.4g}]")
+                parts.append(f"range=[{finite.min().item():.4g}, {finite.max().item():.4g}]")
         if self.dtype.kind == "f":
             for name, count in (("NaN", xp.isnan(array).sum()), ("inf", xp.isinf(array).sum())):
                 if count:

@@ -236,8 +236,7 @@ def _steps(
         seen = 0 if cache is None else cache.length
         window = slice(None if limit is None else -limit, None)
         logits = _ask(model, ids[:, window][:, seen:], mask[:, window], cache)  # (B, V)
-        # Rows that have ended are no longer looked at, but still take part in the draw: nobody else's luck may change.
-        logits[~going] = 0
+        # Rows that have ended still take part in the draw, so that nobody else's luck changes; their filters rest.
         new = choice.tokens(logits, np.where(mask & going[:, None], ids, -1))
         if fill is not None:
             new[~going] = fill

@@ -60,7 +60,9 @@ class Problem:
         """The result with one argument moved; NaN where the step leaves the domain of the function."""
         self.evaluations += 1
         values = self.copies()
-        values[argument] = values[argument] + offset.astype(np.result_type(values[argument].dtype, offset.dtype))
+        if offset.dtype.kind != "c":
+            offset = offset.astype(values[argument].dtype)
+        values[argument] = values[argument] + offset
         try:
             with quiet():
                 y = np.asarray(self.call(values))

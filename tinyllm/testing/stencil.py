@@ -49,8 +49,8 @@ def extrapolate(slopes: Array, floors: Array, steps: Array) -> Estimates:
     return Estimates(refined[1:], np.where(np.isfinite(error), error, np.inf), steps[3:])
 
 
-def settle(found: Sequence[Estimates], claimed: Array, coarse: float) -> tuple[Array, Array]:
-    """The best value, and its error, from estimates at many steps.
+def settle(found: Sequence[Estimates], claimed: Array, coarse: float) -> Estimates:
+    """The best value, its error, and its step, from estimates at many steps: (N,) each.
 
     Where estimates contradict each other although each looks certain, something lies between the points of the larger
     steps (a kink, an edge of the domain): the smaller steps are believed. Where they agree, the most certain is taken.
@@ -73,13 +73,13 @@ def settle(found: Sequence[Estimates], claimed: Array, coarse: float) -> tuple[A
             noise = np.median((step * error)[: len(value) // 2], axis=0)
             error = np.maximum(error, np.where(np.isfinite(noise), noise / step, 0.0))
     least = np.argmin(error, axis=0)[None]
-    best, best_error = (np.take_along_axis(a, least, axis=0)[0] for a in (value, error))
-    kept = np.full(best.shape, np.nan)
+    best, best_error, best_step = (np.take_along_axis(a, least, axis=0)[0] for a in (value, error, step))
+    kept, kept_step = np.full(best.shape, np.nan), best_step
     kept_error = np.full(best.shape, np.inf)
     members = np.zeros(best.shape, dtype=int)
     done = np.zeros(best.shape, dtype=bool)
     with np.errstate(invalid="ignore"):
-        for v, e in zip(value, error, strict=True):
+        for v, e, h in zip(value, error, step, strict=True):
             certain = (e <= coarse * np.maximum(np.abs(v), np.abs(claimed))) & ~done
             agrees = np.abs(v - kept) <= 4 * (e + kept_error)
             done |= certain & ~agrees & (members >= 2)
@@ -87,9 +87,13 @@ def settle(found: Sequence[Estimates], claimed: Array, coarse: float) -> tuple[A
             join = certain & agrees
             members = np.where(begin, 1, members + join)
             adopt = begin | (join & (e < kept_error))
-            kept, kept_error = np.where(adopt, v, kept), np.where(adopt, e, kept_error)
+            kept, kept_error, kept_step = (
+                np.where(adopt, new, old) for new, old in ((v, kept), (e, kept_error), (h, kept_step))
+            )
     use = members >= 2
-    return np.where(use, kept, best), np.where(use, kept_error, best_error)
+    return Estimates(
+        np.where(use, kept, best), np.where(use, kept_error, best_error), np.where(use, kept_step, best_step)
+    )
 
 
 def scales(x: Array) -> Iterator[Array]:

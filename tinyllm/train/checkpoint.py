@@ -45,7 +45,9 @@ def load(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"there is no {path.name} in {path.parent}: it is not a run that can be resumed")
     tensors, metadata = safetensors.load(path)
     if metadata.get("format") != _FORMAT or "state" not in metadata:
-        raise CheckpointError(f"{path} is no checkpoint of this version of tinyllm (format: {metadata.get('format')!r})")
+        raise CheckpointError(
+            f"{path} is no checkpoint of this version of tinyllm (format: {metadata.get('format')!r})"
+        )
     try:
         return _unpack(json.loads(metadata["state"]), tensors)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -58,8 +60,9 @@ def _pack(value: Any, name: str, tensors: dict[str, np.ndarray]) -> Any:
         tensors[name] = value
         return {"tensor": name}
     if isinstance(value, dict):
+        prefix = f"{name}." if name else ""
         # Pairs, because the keys of JSON's objects are strings only.
-        return {"dict": [[key, _pack(item, f"{name}.{key}" if name else str(key), tensors)] for key, item in value.items()]}
+        return {"dict": [[key, _pack(item, f"{prefix}{key}", tensors)] for key, item in value.items()]}
     if isinstance(value, list | tuple):
         return {"list": [_pack(item, f"{name}.{place}", tensors) for place, item in enumerate(value)]}
     return {"value": value}

@@ -39,7 +39,9 @@ class NewFolder:
             self.path.mkdir()
         except OSError as error:
             wanted = self._wanted()
-            raise ConfigError(f"the run folder {wanted} cannot be made: {error.strerror}; choose another with --out") from error
+            raise ConfigError(
+                f"the run folder {wanted} cannot be made: {error.strerror}; choose another with --out"
+            ) from error
 
     def place(self) -> Path:
         """Put the folder in its place and return that."""

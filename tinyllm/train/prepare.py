@@ -52,6 +52,7 @@ class Prepared:
     """
 
     corpus: Corpus
+    held_out_corpus: str
     tokenizer: Tokenizer
     train: Part
     watched: Part
@@ -63,7 +64,7 @@ class Prepared:
         digest = hashlib.sha256()
         for part in (self.train, self.watched, self.held_out):
             digest.update(f"{part.tokens.dtype} {len(part.tokens)} ".encode())
-            digest.update(part.tokens)
+            digest.update(part.tokens.data)
         return digest.hexdigest()
 
 
@@ -91,7 +92,7 @@ def prepare(settings: Settings, tokenizer: Tokenizer | None = None, console: Con
         console.progress("writing the text in tokens")
     parts = {name: tokens_of(part, tokenizer, name) for name, part in (("training", train), ("held out", held_out))}
     parts["validation"] = tokens_of(watched, tokenizer, "validation") if settings.patience else parts["held out"]
-    return Prepared(corpus, tokenizer, parts["training"], parts["validation"], parts["held out"])
+    return Prepared(corpus, held_out.name, tokenizer, parts["training"], parts["validation"], parts["held out"])
 
 
 def read(settings: Settings, data: str, console: Console | None = None) -> Corpus:

@@ -16,6 +16,7 @@ from tinyllm.metrics import perplexity
 from tinyllm.models import GPT, GPTConfig
 from tinyllm.models.ngram import baselines
 from tinyllm.optim import AdamW, schedules
+from tinyllm.safetensors import replacing
 from tinyllm.text import Tokenizer, load_tokenizer
 from tinyllm.train import checkpoint
 from tinyllm.train.console import Console
@@ -50,7 +51,7 @@ def train(settings: Settings, out: str | Path | None = None, console: Console | 
     Returns
     -------
     dict
-        ``run`` (the folder), ``loss`` (held out, nats per token), ``bits_per_char``, ``perplexity``, ``baselines``,
+        ``run`` (the folder), ``data`` and ``characters`` (held out), ``loss`` (held out, nats per token), ``bits_per_char``, ``perplexity``, ``baselines``,
         ``parameters``, ``sample``, ``steps``, ``seconds``, ``tokens_per_second``, ``peak_bytes``.
 
     Raises
@@ -70,8 +71,11 @@ def train(settings: Settings, out: str | Path | None = None, console: Console | 
             console.progress("counting n-grams")
         header = _header(settings, prepared, model)
         trainer.at.log_bytes += append_log(new.path, {"run": header})
-        prepared.tokenizer.save(new.path)
-        (new.path / SETTINGS).write_text(settings.to_toml(), encoding="utf-8")
+        try:
+            prepared.tokenizer.save(new.path)
+        except OSError as error:
+            raise CheckpointError(f"{new.path}: cannot be written: {error.strerror or error}") from error
+        _write_settings(new.path, settings)
         trainer.save()
         trainer.folder = new.place()
     return _work(settings, prepared, trainer, model, console)
@@ -107,11 +111,15 @@ def resume(
     """
     folder = Path(folder)
     state = checkpoint.load(folder / checkpoint.FILE)
+    if data is None and state["extra"]["settings"]["data"] == "-":
+        raise ConfigError(
+            f"{folder} was trained on standard input: name the same text with --data (- to pipe it again)"
+        )
     changed = {name: value for name, value in (("steps", steps), ("data", data)) if value is not None}
     settings = Settings.make(state["extra"]["settings"], changed)
     done = state["progress"]["step"]
     if settings.steps < done:
-        raise ConfigError(f"{folder} has {done:,} steps behind it already: --steps must be more, got {settings.steps:,}")
+        raise ConfigError(f"{folder} has {done:,} steps behind it: --steps must not be fewer, got {settings.steps:,}")
     prepared = prepare(settings, load_tokenizer(folder), console)
     if prepared.fingerprint != state["extra"]["fingerprint"]:
         raise DataError(
@@ -122,9 +130,16 @@ def resume(
     trainer = _trainer(settings, prepared, model, folder, console)
     trainer.resume(state)
     trainer.extra = _extra(settings, prepared)
+    _write_settings(folder, settings)
     if console:
         console.say(f"going on with {folder} after step {done:,} of {settings.steps:,}")
     return _work(settings, prepared, trainer, model, console)
+
+
+def _write_settings(folder: Path, settings: Settings) -> None:
+    """For people, and for `--config`; resuming reads the checkpoint."""
+    with replacing(folder / SETTINGS) as file:
+        file.write(settings.to_toml().encode())
 
 
 def _model(settings: Settings, tokenizer: Tokenizer) -> GPT:
@@ -143,9 +158,7 @@ def _model(settings: Settings, tokenizer: Tokenizer) -> GPT:
     return GPT(config, rng=np.random.default_rng(settings.seed))
 
 
-def _trainer(
-    settings: Settings, prepared: Prepared, model: GPT, folder: Path, console: Console | None
-) -> Trainer:
+def _trainer(settings: Settings, prepared: Prepared, model: GPT, folder: Path, console: Console | None) -> Trainer:
     batches = Batches(prepared.train.tokens, settings.batch_size, settings.block_size, settings.seed)
     parameters = list(model.parameters())
     groups = [
@@ -154,7 +167,7 @@ def _trainer(
     ]
     plan = Plan(
         steps=settings.steps,
-        rate=schedules.cosine(settings.lr, settings.warmup, settings.steps, min(settings.final_lr, settings.lr)),
+        rate=schedules.cosine(settings.lr, settings.warmup_steps, settings.steps, min(settings.final_lr, settings.lr)),
         clip=settings.clip,
         accumulate=settings.accumulate,
         threads=settings.threads,
@@ -175,7 +188,7 @@ def _trainer(
         held_out=lambda: _windows(settings, prepared.watched, settings.eval_windows),
         sample=sample if settings.sample_tokens else None,
         extra=_extra(settings, prepared),
-        saved=lambda: model.save_pretrained(trainer.folder),
+        saved=model.save_pretrained,
         console=console,
     )
     return trainer
@@ -245,6 +258,8 @@ def _work(
         ) from error
     result = {
         "run": str(folder),
+        "data": prepared.held_out_corpus,
+        "characters": prepared.held_out.characters,
         "loss": loss,
         "bits_per_char": bits_per_character(loss, prepared.held_out.tokens_per_character),
         "perplexity": perplexity(loss, 1),

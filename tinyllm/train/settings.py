@@ -58,7 +58,9 @@ class Settings:
 
     eval_every: int = setting(200, "steps between evaluations, each of which saves a checkpoint", 1)
     eval_windows: int = setting(200, "held-out windows per evaluation while training; the end uses all", 1)
-    patience: int = setting(0, "stop after so many evaluations without a better one, made on training text set aside", 0)
+    patience: int = setting(
+        0, "stop after so many evaluations without a better one, made on training text set aside", 0
+    )
     sample_tokens: int = setting(120, "tokens of the sample at each evaluation; 0 for none", 0, 100_000)
 
     def __post_init__(self) -> None:
@@ -74,19 +76,21 @@ class Settings:
             fitting = [n for n in range(1, self.n_embd + 1) if self.n_embd % n == 0]
             best = min(fitting, key=lambda n: abs(n - self.n_head))
             raise ConfigError(
-                f"n_head must divide n_embd, but {self.n_head} heads do not divide {self.n_embd} channels; "
-                f"{best} would"
+                f"n_head must divide n_embd, but {self.n_head} heads do not divide {self.n_embd} channels; {best} would"
             )
         if self.threads == 0:
             object.__setattr__(self, "threads", min(8, usable_cores()))
-        if self.warmup < 0:
-            object.__setattr__(self, "warmup", min(100, self.steps // 10))
         if self.warmup >= self.steps:
             raise ConfigError(f"warmup must be shorter than the {self.steps} steps, got {self.warmup}")
         if self.accumulate > self.batch_size:
             raise ConfigError(
                 f"accumulate cuts the batch into pieces: {self.batch_size} windows cannot be cut into {self.accumulate}"
             )
+
+    @property
+    def warmup_steps(self) -> int:
+        """`warmup`, chosen by the number of steps where it is left open."""
+        return min(100, self.steps // 10) if self.warmup < 0 else self.warmup
 
     @classmethod
     def make(cls, *layers: Mapping[str, Any]) -> Self:
@@ -146,7 +150,7 @@ def _checked_type(name: str, value: Any) -> Any:
     if type(value) is not kind:
         names = {int: "a whole number", float: "a number", str: "a string"}
         raise ConfigError(f"{name} must be {names[kind]}, got {value!r}")
-    if kind is str and not value.isprintable():
+    if isinstance(value, str) and not value.isprintable():
         raise ConfigError(f"{name} must be printable text, got {value!r}")
     return value
 

@@ -17,6 +17,8 @@ from typing import TypeVar
 
 import numpy as np
 
+_NAMES = ("scipy_openblas_{}_num_threads64_", "scipy_openblas_{}_num_threads", "openblas_{}_num_threads")
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -65,7 +67,7 @@ def _openblas() -> tuple[Callable[[], int], Callable[[int], None]] | None:
                 loaded = ctypes.CDLL(str(library))  # it is in the process already: this only finds it
             except OSError:
                 continue
-            for name in ("scipy_openblas_{}_num_threads64_", "scipy_openblas_{}_num_threads", "openblas_{}_num_threads"):
+            for name in _NAMES:
                 if hasattr(loaded, name.format("set")):
                     return getattr(loaded, name.format("get")), getattr(loaded, name.format("set"))
     return None

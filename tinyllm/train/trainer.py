@@ -1,8 +1,8 @@
 """The training loop, over anything that has `loss(batch)` and `named_parameters()`.
 
-What happens in step t depends on the parameters, the optimiser's state and t alone: batches and dropout are functions of
-(seed, t). So a checkpoint needs no generator's state, and a run that was killed and resumed repeats, bit by bit, the
-one that was not.
+What happens in step t depends on the parameters, the optimiser's state and t alone: batches and dropout are functions
+of (seed, t). So a checkpoint needs no generator's state, and a run that was killed and resumed repeats, bit by bit,
+the one that was not.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ class Trainer:
     extra : dict, optional
         What else the checkpoint is to hold; `Trainer.extra` after `resume`.
     saved : callable, optional
-        Called after every checkpoint, to derive other files from it.
+        Called with the folder after every checkpoint, to derive other files from it.
     console : Console, optional
         Where progress is shown.
     """
@@ -162,7 +162,7 @@ class Trainer:
         held_out: Callable[[], Iterable[Batch]] | None = None,
         sample: Callable[[int], str] | None = None,
         extra: dict[str, Any] | None = None,
-        saved: Callable[[], None] | None = None,
+        saved: Callable[[Path], None] | None = None,
         console: Console | None = None,
     ) -> None:
         if min(plan.steps, plan.accumulate, plan.threads, plan.eval_every) < 1:
@@ -173,6 +173,7 @@ class Trainer:
         self.console = console
         self.at = Progress()
         self.interrupted = False
+        self._begun = False  # whether the checkpoint in the folder is this run's
         self._workers = Workers(plan.threads)
         self._pace = _Pace()
 
@@ -187,8 +188,12 @@ class Trainer:
             If the loss or the gradient is no longer finite; the parameters are those before that step, and the last
             checkpoint is kept.
         CheckpointError
-            If the folder cannot be written.
+            If the folder cannot be written, holds another run, or its log is shorter than at the checkpoint.
         """
+        if self.folder:
+            if not self._begun and (self.folder / checkpoint.FILE).exists():
+                raise CheckpointError(f"{self.folder} holds a run already: resume it, or choose another folder")
+            self._cut_log()
         _set_mode(self.model, training=True)
         with self._finish_step_on_interrupt(), one_blas_thread():
             if self.at.step == 0 and math.isinf(self.at.best_loss):
@@ -226,7 +231,8 @@ class Trainer:
         self.at.tokens += tokens
         self.at.seconds += seconds
         self._pace.add(tokens, seconds)
-        self._log({"step": self.at.step, "loss": loss, "lr": rate, "grad_norm": norm, "seconds": round(self.at.seconds, 3)})
+        so_far = round(self.at.seconds, 3)
+        self._log({"step": self.at.step, "loss": loss, "lr": rate, "grad_norm": norm, "seconds": so_far})
         if self.console:
             left = clock((self.plan.steps - self.at.step) * self._pace.seconds_per_step)
             self.console.progress(
@@ -240,12 +246,13 @@ class Trainer:
         predictions = self.plan.count(batch)
 
         def of_piece(piece: tuple[int, Batch]) -> tuple[float, list[Tensor | None]]:
-            loss = self._loss(*piece)
-            value = loss.item()
-            if not math.isfinite(value):
-                raise DivergedError(self._report("loss", value, _first_bad_value(loss)))
-            share = self.plan.count(piece[1]) / predictions
-            return share * value, gradients(loss, parameters, Tensor(share, dtype=loss.dtype))
+            with np.errstate(all="ignore"):  # what is not finite is noticed, and named better than NumPy would
+                loss = self._loss(*piece)
+                value = loss.item()
+                if not math.isfinite(value):
+                    raise DivergedError(self._report("loss", value, _first_bad_value(loss)))
+                share = self.plan.count(piece[1]) / predictions
+                return share * value, gradients(loss, parameters, Tensor(share, dtype=loss.dtype))
 
         self.optimizer.zero_grad()
         total = 0.0
@@ -257,10 +264,12 @@ class Trainer:
         return total
 
     def _pieces(self, batch: Batch) -> Iterator[tuple[int, Batch]]:
-        """The batch cut along axis 0, each piece with the place of its first sample."""
+        """The batch cut along axis 0: each piece that predicts anything, with the place of its first sample."""
         rows = len(next(iter(batch.values())))
         for part in np.array_split(np.arange(rows), min(rows, self.plan.accumulate * self.plan.threads)):
-            yield int(part[0]), {name: array[part[0] : part[-1] + 1] for name, array in batch.items()}
+            piece = {name: array[part[0] : part[-1] + 1] for name, array in batch.items()}
+            if self.plan.count(piece):
+                yield int(part[0]), piece
 
     def _loss(self, place: int, piece: Batch) -> Tensor:
         # Keys by the sample's place in the whole batch: dropout is the same however the batch is cut.
@@ -277,10 +286,11 @@ class Trainer:
         return norm
 
     def _first_bad_gradient(self, batch: Batch) -> str:
-        for place, piece in self._pieces(batch):
-            for step in backward_steps(self._loss(place, piece)):
-                if any(g is not None and not np.isfinite(g.data).all() for g in step.in_grads):
-                    return f"the derivative of {step.node.op.name!r} (node {step.node.seq}) first made it"
+        with np.errstate(all="ignore"):
+            for place, piece in self._pieces(batch):
+                for step in backward_steps(self._loss(place, piece)):
+                    if any(g is not None and not np.isfinite(g.data).all() for g in step.in_grads):
+                        return f"the derivative of {step.node.op.name!r} (node {step.node.seq}) first made it"
         return "each derivative is finite, but not their sum of squares"
 
     def _report(self, what: str, value: float, culprit: str) -> str:
@@ -333,30 +343,31 @@ class Trainer:
             with _log_file(self.folder) as log:
                 os.fsync(log.fileno())  # a checkpoint never knows more than the log
             checkpoint.save(self.folder / checkpoint.FILE, state)
+            self._begun = True
             if self.saved:
-                self.saved()
+                self.saved(self.folder)
 
     def resume(self, state: dict[str, Any]) -> None:
-        """Take up a state read by `checkpoint.load`; what was logged after it is cut off.
+        """Take up a state read by `checkpoint.load`; `run` then cuts off what was logged after it.
 
         Raises
         ------
         CheckpointError
-            If the state is another model's, or the log is shorter than it was.
+            If the state is another model's.
         """
         parameters = dict(self.model.named_parameters())
         saved = state["parameters"]
-        shapes = {name: p.shape for name, p in parameters.items()}
-        if shapes != {name: array.shape for name, array in saved.items()}:
-            different = sorted(name for name in shapes.keys() | saved.keys() if name not in saved or shapes.get(name) != saved[name].shape)
+        here = {name: p.shape for name, p in parameters.items()}
+        there = {name: array.shape for name, array in saved.items()}
+        different = sorted(name for name in here.keys() | there.keys() if here.get(name) != there.get(name))
+        if different:
             raise CheckpointError(f"the checkpoint is another model's: {', '.join(different[:5])} differ")
         self.at = Progress(**state["progress"])
         self.extra = state["extra"]
-        if self.folder:
-            self._cut_log()
         for name, p in parameters.items():
             p.assign_(saved[name])
         self.optimizer.load_state_dict(state["optimizer"])
+        self._begun = True
 
     def _parameters(self) -> dict[str, np.ndarray]:
         return {name: p.numpy() for name, p in self.model.named_parameters()}
@@ -426,7 +437,7 @@ def mean_loss(
 
     def summed(batch: Batch) -> tuple[float, int]:
         n = count(batch)
-        with no_grad():
+        with no_grad(), np.errstate(all="ignore"):
             return n * model.loss(batch).item(), n
 
     _set_mode(model, training=False)

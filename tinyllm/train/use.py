@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinyllm.data import eval_windows
-from tinyllm.errors import CheckpointError, ConfigError, DataError, TokenizerError
+from tinyllm.errors import ConfigError, DataError, TokenizerError
 from tinyllm.generation import generate
 from tinyllm.metrics import perplexity
 from tinyllm.models import GPT, from_pretrained
@@ -22,7 +22,8 @@ from tinyllm.train.report import bits_per_character, read_log
 from tinyllm.train.settings import Settings
 from tinyllm.train.trainer import LOG, mean_loss
 
-_BATCH = 16  # windows evaluated at once
+_BATCH = 16  # windows evaluated at once,
+_LOGITS = 2**25  # unless they have more logits than this
 
 
 def open_run(folder: str | Path) -> tuple[GPT, Tokenizer]:
@@ -84,6 +85,10 @@ def complete(
     """
     if max_new_tokens < 1:
         raise ConfigError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
+    if seed is not None and seed < 0:
+        raise ConfigError(f"seed must be at least 0, got {seed}")
+    if "" in stop:
+        raise ConfigError("a stop text must not be empty")
     model, tokenizer = open_run(folder)
     ids = tokenizer.encode(prompt) if prompt else _beginning(tokenizer)
     options: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
@@ -106,7 +111,9 @@ def _beginning(tokenizer: Tokenizer) -> list[int]:
     try:
         return tokenizer.encode("\n")
     except TokenizerError:
-        raise ConfigError("the prompt is empty, and this model knows no token that begins a text: give a --prompt") from None
+        raise ConfigError(
+            "the prompt is empty, and this model knows no token that begins a text: give a --prompt"
+        ) from None
 
 
 def _pieces(steps: Iterator[np.ndarray], tokenizer: Tokenizer) -> Iterator[str]:
@@ -170,6 +177,8 @@ def evaluate(folder: str | Path, data: str | None = None, console: Console | Non
         part = tokens_of(read(settings, data, console), tokenizer, data)
     elif not resumable:
         raise ConfigError(f"{folder} does not say what it was trained on: name a text with --data")
+    elif settings.data == "-":
+        raise ConfigError(f"{folder} was trained on standard input: name a text with --data")
     else:
         prepared = prepare(settings, tokenizer, console)
         if prepared.fingerprint != extra["fingerprint"]:
@@ -181,7 +190,9 @@ def evaluate(folder: str | Path, data: str | None = None, console: Console | Non
     if console:
         console.say(str(part))
         console.progress("reading it")
-    loss = mean_loss(model, eval_windows(part.tokens, model.config.n_positions, _BATCH))
+    T = model.config.n_positions
+    batch = max(1, min(_BATCH, _LOGITS // (T * model.config.vocab_size)))
+    loss = mean_loss(model, eval_windows(part.tokens, T, batch))
     return {
         "loss": loss,
         "bits_per_char": bits_per_character(loss, part.tokens_per_character),

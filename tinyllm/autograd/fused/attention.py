@@ -79,14 +79,14 @@ def _weights_numba(scores: Array, scale: float, limit: int | None, mask: Array |
         which = np.ascontiguousarray(np.broadcast_to(np.arange(math.prod(own)).reshape(own), lead)).reshape(-1)
         mask = np.ascontiguousarray(mask).reshape(math.prod(own), mask.shape[-2], s)
         mask = mask if mask.dtype == bool else mask.astype(scores.dtype, copy=False)
-    kernels.masked_softmax(scores.reshape(-1, t, s), scale, s if limit is None else limit, mask, which)
+    kernels.masked_softmax(scores.reshape(math.prod(lead), t, s), scale, s if limit is None else limit, mask, which)
     return scores
 
 
 def _scores_vjp_numba(g: Array, p: Array, limit: int | None) -> Array:
     from tinyllm.kernels.cpu import attention as kernels
 
-    rows = g.reshape(-1, *g.shape[-2:])
+    rows = g.reshape(math.prod(g.shape[:-2]), *g.shape[-2:])
     kernels.masked_softmax_vjp(rows, p.reshape(rows.shape), 1.0, g.shape[-1] if limit is None else limit, rows)
     return g
 

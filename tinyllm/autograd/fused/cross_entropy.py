@@ -60,6 +60,7 @@ def _vjp(
     on_target = xp.where(kept, g, 0) * (1 - label_smoothing) * weight[safe]
     out = xp.exp(logp) * (on_target + on_each * weight.sum())[:, None] - on_each[:, None] * weight
     out[xp.arange(len(safe)), safe] -= on_target
+    out = xp.where(kept[:, None], out, 0)  # not even the NaN of an ignored row passes
     return out.astype(logits.dtype), None, None
 
 

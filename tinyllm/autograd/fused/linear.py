@@ -69,6 +69,6 @@ def linear(x: Operand, weight: Operand, bias: Operand | None = None) -> Tensor:
             raise ValueError(f"linear: the bias must have shape {weight.shape[:1]}, got {bias.shape}")
         given.append(bias)
     dtype = np.result_type(*(t.dtype for t in given))
-    if x.size == 0 or dtype.kind != "f" or x.ndim == 1:  # the small operations know every case
+    if 0 in (x.size, weight.size) or dtype.kind != "f" or x.ndim == 1:  # the small operations know every case
         return _ref(*given)
     return apply(_linear, *(ops.astype(t, dtype) for t in given))

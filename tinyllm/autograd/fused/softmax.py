@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 
 import numpy as np
 
@@ -41,7 +42,8 @@ def _softmax_vjp(needs: tuple[bool], g: Array, y: Array, saved: None, x: Array, 
 def _log_softmax(x: Array, axis: int) -> tuple[Array, None]:
     xp = namespace(x)
     shifted = _shifted(x, axis)
-    return shifted - xp.log(xp.exp(shifted).sum(axis=axis, keepdims=True)), None
+    with np.errstate(divide="ignore"):  # over an empty axis
+        return shifted - xp.log(xp.exp(shifted).sum(axis=axis, keepdims=True)), None
 
 
 def _log_softmax_vjp(needs: tuple[bool], g: Array, y: Array, saved: None, x: Array, axis: int) -> tuple[Array]:
@@ -54,7 +56,7 @@ def _log_softmax_vjp(needs: tuple[bool], g: Array, y: Array, saved: None, x: Arr
 def _along_last(kernel: object, axis: int, *arrays: Array) -> Array:
     moved = [np.ascontiguousarray(np.moveaxis(a, axis, -1)) for a in arrays]
     out = np.empty_like(moved[0])
-    rows = [a.reshape(-1, a.shape[-1]) for a in (*moved, out)]
+    rows = [a.reshape(math.prod(a.shape[:-1]), a.shape[-1]) for a in (*moved, out)]
     kernel(*rows)  # type: ignore[operator]
     return np.moveaxis(out, -1, axis)
 

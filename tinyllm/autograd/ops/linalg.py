@@ -96,8 +96,9 @@ def einsum(subscripts: str, *operands: Operand) -> Tensor:
     ValueError
         If letters and axes do not fit.
     """
-    xs = [as_tensor(t) for t in operands]
+    xs = [as_tensor(t, like=operands) for t in operands]
     dtype = np.result_type(*(t.dtype for t in xs))
+    xs = [ops.astype(x, dtype) for x in xs]
     terms, out = _letters(subscripts, xs)
     lengths: dict[str, int] = {}
     for j, (term, x) in enumerate(zip(terms, xs, strict=True)):
@@ -115,7 +116,7 @@ def einsum(subscripts: str, *operands: Operand) -> Tensor:
         alone = tuple(i for i, letter in enumerate(term) if letter not in elsewhere)
         x = ops.sum(x, alone) if alone else x
         terms[j] = "".join(letter for letter in term if letter in elsewhere)
-        xs[j] = ops.broadcast_to(ops.astype(x, dtype), tuple(lengths[letter] for letter in terms[j]))
+        xs[j] = ops.broadcast_to(x, tuple(lengths[letter] for letter in terms[j]))
     if any(letter not in lengths for letter in out) or len(set(out)) != len(out):
         raise ValueError(f"einsum {subscripts!r}: the output {out!r} repeats a letter or has one that no operand has")
     return apply(_einsum, *xs, spec=",".join(terms) + "->" + out)

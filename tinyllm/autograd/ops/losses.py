@@ -59,7 +59,7 @@ def binary_cross_entropy_with_logits(
     # -log s(x) = softplus(-x), -log(1 - s(x)) = softplus(-x) + x
     below = softplus(-input)
     if pos_weight is not None:
-        below = below * (1 + (pos_weight - Tensor(1.0, dtype=target.dtype)) * target)
+        below = below * (1 + (as_tensor(pos_weight, like=(target,)) - 1) * target)
     losses = (1 - target) * input + below
     return reduced(losses if weight is None else losses * weight, reduction)
 

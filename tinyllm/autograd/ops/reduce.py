@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinyllm.autograd import ops
-from tinyllm.autograd.operands import as_tensor, axis_number
+from tinyllm.autograd.operands import as_tensor, axis_number, broadcast_shape
 from tinyllm.autograd.ops.primitive import primitive
 from tinyllm.autograd.tape import apply
 from tinyllm.autograd.tensor import Array, Axis, Operand, Tensor
@@ -89,7 +89,7 @@ def sum_to(x: Operand, shape: tuple[int, ...]) -> Tensor:
         If `shape` does not broadcast to the shape of `x`.
     """
     x = as_tensor(x)
-    if np.broadcast_shapes(shape, x.shape) != x.shape:
+    if broadcast_shape("sum_to", shape, x.shape) != x.shape:
         raise ValueError(f"sum_to: {shape} does not broadcast to {x.shape}")
     return apply(_sum_to, x, shape=tuple(shape))
 
@@ -186,8 +186,9 @@ def norm(x: Operand, ord: float | None = None, axis: Axis = None, keepdims: bool
     positive = (total > 0) & ops.isfinite(total)
     inner = ops.where(positive, total, 1.0)
     root = ops.sqrt(inner) if p == 2 else inner ** (1 / p)
-    limit = ops.where(total > 0, math.inf if p > 0 else 0.0, 0.0 if p > 0 else math.inf)
-    return ops.where(positive, root, ops.where(ops.isnan(total), total, limit))
+    # What is left, 0, inf and NaN, is its own root; for p < 0 the first two change places.
+    rest = total if p > 0 else ops.where(ops.isnan(total), total, ops.where(total > 0, total.dtype.type(0), math.inf))
+    return ops.where(positive, root, ops.astype(rest, x.dtype))
 
 
 def argmax(x: Operand, axis: int | None = None) -> Tensor:

@@ -1,5 +1,7 @@
 """What is differentiated in the tests: a line for each case, at least one for each operation that tinyllm exports."""
 
+# ruff: noqa: E501 (a table reads best with one case on a line)
+
 from __future__ import annotations
 
 import itertools
@@ -61,10 +63,33 @@ def probabilities(*shape: int) -> np.ndarray:
 
 
 SHAPES = [(), (1,), (3,), (2, 1, 3), (0,), (2, 0, 3)]
-PAIRS = [((3,), (3,)), ((2, 3), (3,)), ((2, 1), (1, 3)), ((), (2, 3)), ((2, 3), ()), ((1,), (2, 1, 3)), ((0, 3), (1, 3)), ((), ())]
+PAIRS = [
+    ((3,), (3,)),
+    ((2, 3), (3,)),
+    ((2, 1), (1, 3)),
+    ((), (2, 3)),
+    ((2, 3), ()),
+    ((1,), (2, 1, 3)),
+    ((0, 3), (1, 3)),
+    ((), ()),
+]
 AXES = [(0, False), (-1, True), ((0, 2), False), (None, False), (None, True), ((), False)]
 
-ANY = ["abs", "copy", "exp", "expm1", "sin", "cos", "tanh", "erf", "negative", "identity", "sigmoid", "softplus", "relu"]
+ANY = [
+    "abs",
+    "copy",
+    "exp",
+    "expm1",
+    "sin",
+    "cos",
+    "tanh",
+    "erf",
+    "negative",
+    "identity",
+    "sigmoid",
+    "softplus",
+    "relu",
+]
 ANY += ["leaky_relu", "elu", "silu", "gelu", "sign", "round", "floor", "ceil"]
 POSITIVE = ["log", "log1p", "sqrt"]
 EVERYWHERE = ["add", "subtract", "multiply", "maximum", "minimum"]
@@ -78,6 +103,14 @@ LOWER = np.tri(3, 4, 1, dtype=bool)
 def _reduction(name: str, axis: object, keepdims: bool) -> Callable[..., tl.Tensor]:
     return lambda x: getattr(tl, name)(x, axis=axis, keepdims=keepdims)
 
+
+EINSUM: list[tuple[str, list[tuple[int, ...]]]] = [
+    ("ij,jk->ik", [(2, 3), (3, 4)]), ("ij->ji", [(2, 3)]), ("ij->", [(2, 3)]), ("ij->j", [(2, 3)]), ("ii->i", [(3, 3)]),
+    ("ii", [(3, 3)]), ("iij->j", [(3, 3, 2)]), ("bthd,bshd->bhts", [(2, 3, 2, 2), (2, 4, 2, 2)]), ("i,i,i->i", [(3,), (3,), (3,)]),
+    ("...ij,...jk->...ik", [(2, 2, 3), (3, 2)]), ("...i->...", [(2, 3)]), ("i,j->ij", [(2,), (3,)]), ("ij,k->i", [(2, 3), (4,)]),
+    (",->", [(), ()]), ("ij,jk,kl->il", [(2, 3), (3, 2), (2, 4)]), ("i,i->i", [(1,), (3,)]), ("ij,j->i", [(2, 0), (0,)]), ("ba,cb", [(2, 3), (4, 2)]),
+    ("ijij->", [(2, 3, 2, 3)]),
+]  # fmt: skip
 
 CASES: list[Case] = [
     *(case(n, getattr(tl, n), away(*s)) for n in ANY for s in SHAPES),
@@ -146,13 +179,7 @@ CASES: list[Case] = [
     case("outer", tl.outer, away(2, 2), away(0)),
     *(
         case("einsum", lambda *xs, s=s: tl.einsum(s, *xs), *(away(*a) for a in shapes))
-        for s, shapes in [
-            ("ij,jk->ik", [(2, 3), (3, 4)]), ("ij->ji", [(2, 3)]), ("ij->", [(2, 3)]), ("ij->j", [(2, 3)]), ("ii->i", [(3, 3)]),
-            ("ii", [(3, 3)]), ("iij->j", [(3, 3, 2)]), ("bthd,bshd->bhts", [(2, 3, 2, 2), (2, 4, 2, 2)]), ("i,i,i->i", [(3,), (3,), (3,)]),
-            ("...ij,...jk->...ik", [(2, 2, 3), (3, 2)]), ("...i->...", [(2, 3)]), ("i,j->ij", [(2,), (3,)]), ("ij,k->i", [(2, 3), (4,)]),
-            (",->", [(), ()]), ("ij,jk,kl->il", [(2, 3), (3, 2), (2, 4)]), ("i,i->i", [(1,), (3,)]), ("ij,j->i", [(2, 0), (0,)]), ("ba,cb", [(2, 3), (4, 2)]),
-            ("ijij->", [(2, 3, 2, 3)]),
-        ]
+        for s, shapes in EINSUM
     ),
     case("einsum", lambda x: tl.einsum("ij,jk->ik", x, x), away(3, 3)),
     # moving elements

@@ -1,0 +1,263 @@
+"""Whether the numbers of a probe are right: first at the usual step, then, where that leaves a doubt, at many.
+
+Nothing is called wrong on the strength of one ladder of steps. A claim that differs is looked at again with steps of
+other sizes; then from either side of the point, since at a kink there is no derivative to compare with, only a range of
+subgradients that the claim must lie in; in float32, by the order at which the remainder vanishes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from tinyllm.testing.bench import Bench
+from tinyllm.testing.probes import Probe
+from tinyllm.testing.problem import Array, quiet
+from tinyllm.testing.stencil import LEVELS, Estimates, extrapolate, settle
+from tinyllm.testing.taylor import remainder_order
+
+# A difference of this many estimated errors is one.
+SAFETY = 4.0
+# One-sided slopes are taken at these fractions of the usual step.
+NEAR, NEARER = 2.0**-10, 2.0**-16
+# Coarser dtypes than this are judged by the order of the remainder as well.
+COARSE = 1e-10
+
+
+@dataclass
+class Verdict:
+    """The numbers of one probe: (N,) each.
+
+    Attributes
+    ----------
+    value, error, tolerance : arrays
+        The numerical derivatives, their estimated errors, and the difference that is allowed.
+    wrong : boolean array
+    kinked : boolean array
+        Where there is no derivative, and the claim lies among the subgradients.
+    left, right : arrays
+        Their bounds where `kinked`; NaN where the slopes grow without bound.
+    judged : boolean array
+        False where an element cannot be moved, or no step gave a usable value.
+    """
+
+    value: Array
+    error: Array
+    tolerance: Array
+    wrong: Array
+    kinked: Array
+    left: Array
+    right: Array
+    judged: Array
+
+
+class Ladder(NamedTuple):
+    """Central differences, the rounding error each must have, and the steps, (L, N); and where the slope bends, (N,)."""
+
+    slopes: Array
+    floors: Array
+    steps: Array
+    bent: Array
+
+    def of(self, labels: Array) -> Ladder:
+        """Some of the columns."""
+        return Ladder(*(a[:, labels] for a in self[:3]), self.bent[labels])
+
+
+def judge(bench: Bench, probe: Probe, typical: float, patient: bool = True) -> Verdict:
+    """Compare a probe's claims with derivatives that come from values alone.
+
+    Parameters
+    ----------
+    bench : Bench
+    probe : Probe
+    typical : float
+        The usual size of the claims: smaller errors than a fraction of it need no further effort.
+    patient : bool
+        Whether doubts are followed up; if not, the verdict is provisional.
+    """
+    steps = probe.steps()
+    step, unit = next(steps)
+    ladder = climb(bench, probe, step, unit)
+    value, error, size = settle([extrapolate(*ladder[:3])], probe.claimed, bench.eps**0.2)
+    value, error = _complex(bench, probe, step, unit, value, error)
+    movable = unit > 0
+    tolerance, differs, poor = _compare(bench, probe, np.arange(len(value)), value, error, typical)
+    doubtful = np.flatnonzero((differs | poor) & movable)
+    doubted, history = doubtful, [ladder.of(doubtful)]
+    if patient:
+        found: list[Estimates] = [extrapolate(*history[0][:3])]
+        for other, other_unit in steps:
+            if not doubtful.size:
+                break
+            history.append(climb(bench, probe, other, other_unit).of(doubted))
+            found.append(extrapolate(*history[-1][:3]))
+            settled = settle(found, probe.claimed[doubted], bench.eps**0.2)
+            value[doubted], error[doubted], size[doubted] = settled
+            tolerance[doubted], differs[doubted], again = _compare(
+                bench, probe, doubted, value[doubted], error[doubted], typical
+            )
+            doubtful = doubted[(differs[doubted] | again)]
+    wrong = differs & movable
+    unresolved = movable & ~np.isfinite(error)
+    nothing = np.zeros(wrong.shape, dtype=bool)
+    unknown = np.full(wrong.shape, np.nan)
+    verdict = Verdict(value, error, tolerance, wrong, nothing, unknown, unknown.copy(), movable & np.isfinite(error))
+    if patient and probe.sources is not None:
+        if (wrong | unresolved | ladder.bent).any():
+            # a derivative found within the reach of the one-sided slopes needs no excuse and gives none
+            _look_from_both_sides(bench, probe, step, unit, verdict, unresolved, ladder.bent & movable, size >= NEARER * unit)
+        if bench.eps > COARSE:
+            _judge_by_order(history, doubted, probe, verdict)
+    verdict.judged |= verdict.wrong | verdict.kinked
+    return verdict
+
+
+def _compare(
+    bench: Bench, probe: Probe, labels: Array, value: Array, error: Array, typical: float
+) -> tuple[Array, Array, Array]:
+    """The tolerance, whether the claims differ by more, and whether the numerical value is too poor to tell."""
+    claimed = probe.claimed[labels]
+    with quiet():
+        tolerance = SAFETY * error + 2 * SAFETY * probe.blur[labels] + bench.rtol * np.abs(value) + bench.atol
+        differs = ~(np.abs(value - claimed) <= tolerance) | ~np.isfinite(claimed)
+        size = np.maximum(np.maximum(np.abs(value), np.abs(claimed)), 1e-3 * typical)
+        return tolerance, differs, ~(error <= bench.eps**0.5 * size)
+
+
+def climb(bench: Bench, probe: Probe, step: Array, unit: Array) -> Ladder:
+    """Difference quotients at steps that halve."""
+    x = bench.problem.values[probe.argument]
+    known = bench.known
+    slopes, floors, sizes, bends = [], [], [], []
+    for t in LEVELS:
+        offset = (t * step).astype(x.dtype)
+        plus, minus = bench.at(probe.argument, offset), bench.at(probe.argument, -offset)
+        with quiet():
+            if probe.sources is None:
+                width = 2 * t * unit
+            else:  # the distance that was really moved
+                width = np.abs((x + offset) - (x - offset)).ravel()[probe.sources].astype(float)
+            slopes.append(probe.total(plus - minus) / width)
+            noise = bench.eps * probe.gross(np.maximum(np.abs(plus), np.abs(minus))) + probe.shake
+            floors.append(4 * noise / width)
+            if t in (LEVELS[0], LEVELS[-1]):
+                bends.append(probe.gross(np.abs(plus - 2 * known + minus)))
+        sizes.append(width / 2)
+    with quiet():
+        # f(x + h) - 2 f(x) + f(x - h) is of order h at a kink, of order h^2 elsewhere
+        reach = bends[0] * (LEVELS[-1] / LEVELS[0])
+        size = np.maximum(np.abs(slopes[-1]) * sizes[-1], 1e-3 * bends[-1])
+        bent = (bends[-1] > 0.7 * reach) & (bends[-1] > 64 * floors[-1] * sizes[-1]) & (bends[-1] > 1e-3 * size)
+    return Ladder(np.array(slopes), np.array(floors), np.array(sizes), bent)
+
+
+def _complex(
+    bench: Bench, probe: Probe, step: Array, unit: Array, value: Array, error: Array
+) -> tuple[Array, Array]:
+    """Replace the stencil's value by that of a complex step, which has no cancellation, where the two agree.
+
+    Squire and Trapp 1998, "Using complex variables to estimate derivatives of real functions". Only functions of plain
+    arrays take complex numbers, and only analytic ones give derivatives.
+    """
+    if bench.problem.record is not None or bench.eps > COARSE:
+        return value, error
+    tiny = 1e-30
+    try:
+        y = bench.at(probe.argument, 1j * tiny * step)
+    except TypeError:  # the function, or NumPy for it, refuses complex numbers
+        return value, error
+    if y.dtype.kind != "c":
+        return value, error
+    with quiet():
+        better = probe.total(y.imag / tiny) / unit
+        least = 64 * bench.eps * (np.abs(better) + probe.gross(np.abs(bench.known)) / unit)
+        new = np.maximum(error / 64, least)
+        use = (np.abs(better - value) <= SAFETY * error) & (new < error)
+    return np.where(use, better, value), np.where(use, new, error)
+
+
+def _look_from_both_sides(
+    bench: Bench,
+    probe: Probe,
+    step: Array,
+    unit: Array,
+    verdict: Verdict,
+    unresolved: Array,
+    bent: Array,
+    coarse: Array,
+) -> None:
+    """Where the slopes from the left and from the right differ, the claim need only lie between them."""
+    with quiet():
+        near = _one_sided(bench, probe, step, unit, NEAR)
+        nearer = _one_sided(bench, probe, step, unit, NEARER)
+        rounding = 32 * bench.eps * probe.gross(np.abs(bench.known)) / (NEARER * unit)
+        slope = nearer.largest
+        kink = (nearer.gap > 0.5 * near.gap) & (nearer.gap > rounding) & (nearer.gap > 1e-3 * slope)
+        kink &= np.isfinite(nearer.gap) & (coarse | unresolved)
+        slack = 1e-2 * nearer.gap + rounding
+        between = (nearer.low - slack <= probe.claimed) & (probe.claimed <= nearer.high + slack)
+        # slopes that grow as the step shrinks: a jump, or a root at its edge. A smooth slope stays as it is.
+        size = np.where(np.isfinite(probe.claimed), np.abs(probe.claimed), 0.0)
+        unbounded = (slope > 4 * near.largest) & (slope > rounding) & (slope > size) & ~np.isnan(probe.claimed)
+        # an edge of the domain: only one side has values, and the claim must be its slope
+        edge = np.isnan(nearer.gap) & np.isfinite(slope) & unresolved
+        fits = edge & (np.abs(probe.claimed - nearer.single) <= 1e-2 * slope + rounding)
+    bounded = (kink & between) | fits
+    verdict.kinked[:] = ((verdict.wrong | unresolved) & (bounded | unbounded)) | (bent & kink & between)
+    verdict.wrong |= edge & ~fits
+    verdict.wrong &= ~verdict.kinked
+    shown = verdict.kinked & bounded & ~unbounded
+    verdict.left[shown] = np.where(edge, nearer.single, nearer.low)[shown]
+    verdict.right[shown] = np.where(edge, nearer.single, nearer.high)[shown]
+    verdict.value[edge], verdict.error[edge] = nearer.single[edge], (1e-2 * slope + rounding)[edge]
+
+
+class _Sides(NamedTuple):
+    """Slopes from the right and from the left: (N,) each.
+
+    `gap` is by how much they differ, outputs apart; `low` and `high` bound the weighted sums of subgradients; `largest`
+    is the larger size; `single` the slope of the only side that has values.
+    """
+
+    gap: Array
+    low: Array
+    high: Array
+    largest: Array
+    single: Array
+
+
+def _one_sided(bench: Bench, probe: Probe, step: Array, unit: Array, t: float) -> _Sides:
+    x, y = bench.problem.values[probe.argument], bench.known
+    offset = (t * step).astype(x.dtype)
+    right = (bench.at(probe.argument, offset) - y) / t
+    left = (y - bench.at(probe.argument, -offset)) / t
+    low, high = (
+        np.concatenate([probe.group(pick(w * right, w * left)) for w in probe.weights]) / unit
+        for pick in (np.minimum, np.maximum)
+    )
+    sums = [probe.total(side) / unit for side in (right, left)]
+    return _Sides(
+        gap=probe.gross(np.abs(right - left)) / unit,
+        low=low,
+        high=high,
+        largest=np.nan_to_num(np.fmax(np.abs(sums[0]), np.abs(sums[1])), nan=0.0, posinf=np.inf),
+        single=np.where(np.isnan(sums[0]), sums[1], sums[0]),
+    )
+
+
+def _judge_by_order(history: list[Ladder], labels: Array, probe: Probe, verdict: Verdict) -> None:
+    """In float32 a claim stands if what remains of the function, its linear part taken away, vanishes fast enough.
+
+    f(x + h) - f(x - h) - 2 h f'(x) is of order h^3 with the right f', and of order h with a wrong one.
+    """
+    for column, n in enumerate(labels):
+        if not (verdict.wrong[n] and np.isfinite(probe.claimed[n])):
+            continue
+        slope, floor, step = (np.concatenate([ladder[k][:, column] for ladder in history]) for k in range(3))
+        with quiet():
+            remainder = np.abs(slope - probe.claimed[n]) * step
+            unsure = (floor + 2 * SAFETY * probe.blur[n]) * step
+        verdict.wrong[n] = remainder_order(step, remainder, unsure) < 2.0
