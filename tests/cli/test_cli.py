@@ -25,6 +25,7 @@ SMALL = [
     *("--n-layer", "1", "--n-head", "2", "--n-embd", "16", "--block-size", "16", "--batch-size", "4"),
     *("--eval-windows", "4", "--sample-tokens", "8", "--threads", "1"),
 ]
+TWELVE = ["--steps", "12", "--eval-every", "4", *SMALL]
 
 
 @pytest.fixture(scope="session")
@@ -39,9 +40,7 @@ def text(tmp_path_factory) -> Path:
 def trained(text, tmp_path_factory) -> Path:
     """A finished run, not to be changed."""
     run = tmp_path_factory.mktemp("runs") / "cats"
-    assert (
-        cli.main(["train", "--data", str(text), "--out", str(run), "--steps", "12", "--eval-every", "4", *SMALL]) == 0
-    )
+    assert cli.main(["train", "--data", str(text), "--out", str(run), *TWELVE]) == 0
     return run
 
 
@@ -144,9 +143,7 @@ def test_an_interrupted_run_goes_on_to_the_same_end(capsys, text, trained, tmp_p
 
     monkeypatch.setattr(tl.data.Batches, "at", press)
     out = tmp_path / "r"
-    assert (
-        cli.main(["train", "--data", str(text), "--out", str(out), "--steps", "12", "--eval-every", "4", *SMALL]) == 130
-    )
+    assert cli.main(["train", "--data", str(text), "--out", str(out), *TWELVE]) == 130
     captured = capsys.readouterr()
     assert captured.out == ""
     assert f"tinyllm resume {out}" in captured.err
@@ -260,7 +257,7 @@ def test_a_folder_of_weights_alone_can_be_used(capsys, run, text):
     assert "checkpoint.safetensors" in fails(capsys, "resume", run)
 
 
-# -- what the user gets wrong -------------------------------------------------------------------------------------------
+# -- what the user gets wrong ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -385,7 +382,7 @@ def test_resume_refuses_a_damaged_checkpoint_and_another_tokenizer(capsys, run):
     assert (run / "checkpoint.safetensors").read_bytes() == whole
 
 
-# -- processes ----------------------------------------------------------------------------------------------------------
+# -- processes ---------------------------------------------------------------------------------------------------------
 
 
 def start(*argv: str | Path, **options) -> subprocess.Popen:
@@ -419,7 +416,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(text, tmp_path):
         *("train", "--data", text, "--out", tmp_path / "r", *flags),
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
     ) as process:
-        out, err = process.communicate(timeout=120)
+        _, err = process.communicate(timeout=120)
     assert process.returncode == 2, err
     assert "cannot be written" in err
     assert f"tinyllm resume {tmp_path / 'r'}" in err
@@ -458,3 +455,25 @@ def test_the_main_job_on_the_text_inside_python(tmp_path):
     assert result["loss"] < result["baselines"]["uniform"]
     with start("generate", tmp_path / result["run"], "--prompt", "Return", "--json") as process:
         assert json.loads(process.communicate(timeout=100)[0])["text"]
+
+
+@pytest.mark.slow
+def test_the_command_killed_at_random_moments_ends_as_if_it_had_not_been(text, tmp_path):
+    flags = ["--steps", "300", "--eval-every", "7", "--dropout", "0.1", *SMALL]
+    assert cli.main(["train", "--data", str(text), "--out", str(tmp_path / "whole"), *flags]) == 0
+    rng = np.random.default_rng(0)
+    out = tmp_path / "killed"
+    kills = 0
+    while not (out.exists() and any("result" in record for record in read_log(out))):
+        argv = ["resume", out] if out.exists() else ["train", "--data", text, "--out", out, *flags]
+        with start(*argv) as process:
+            try:
+                process.communicate(timeout=rng.uniform(1, 4))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                kills += 1
+    assert kills > 0
+    for name in ("model.safetensors", "config.json", "tokenizer.json", "settings.toml"):
+        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    losses = [[(r["step"], r["loss"]) for r in read_log(run) if "loss" in r] for run in (out, tmp_path / "whole")]
+    assert losses[0] == losses[1]

@@ -77,7 +77,7 @@ def test_a_file_that_is_no_toml_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="cannot be read"):
         read_toml(path)
     path.write_text("steps: 3\n")
-    with pytest.raises(ConfigError, match="is not a TOML file.*line 1"):
+    with pytest.raises(ConfigError, match=r"is not a TOML file.*line 1"):
         read_toml(path)
     path.write_bytes(b"data = '\xff'")
     with pytest.raises(ConfigError, match="is not a TOML file"):

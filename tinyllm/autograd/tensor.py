@@ -236,6 +236,9 @@ class Tensor:
             raise TypeError("len() of a 0-d tensor")
         return self.shape[0]
 
+    def __contains__(self, value: object) -> bool:
+        return bool((self == value)._storage.array.any())
+
     def __iter__(self) -> Iterator[Tensor]:
         return (self[i] for i in range(len(self)))
 

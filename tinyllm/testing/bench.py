@@ -109,7 +109,8 @@ def prepare(problem: Problem, rtol: float | None, atol: float | None, rng: np.ra
     if not _same(y, again):
         raise GradCheckError(
             f"gradcheck: {name} is not deterministic: two runs on the same inputs gave shapes {y.shape} and "
-            f"{again.shape}" + ("" if y.shape != again.shape else f", up to {_distance(y, again):.3g} apart")
+            f"{again.shape}"
+            + ("" if y.shape != again.shape else f", up to {_distance(y, again):.3g} apart")
             + "; fix its seed, or make a random mask an argument"
         )
     dtypes = [problem.values[i].dtype for i in problem.active] + [y.dtype]

@@ -194,9 +194,7 @@ def _check_jacobian(bench: Bench, outcome: Outcome, g: Array, blur: Array, jacob
 # -- every element -----------------------------------------------------------------------------------------------------
 
 
-def _check_every_element(
-    bench: Bench, outcome: Outcome, place: int, pairing: Pairing, g: Array, blur: Array
-) -> None:
+def _check_every_element(bench: Bench, outcome: Outcome, place: int, pairing: Pairing, g: Array, blur: Array) -> None:
     outcome.method = f"every element ({pairing.count} probe{'s' if pairing.count > 1 else ''})"
     cotangents, claims, blurs = _with_another(bench, outcome, place, g, blur, bench.cotangent())
     n, typical = outcome.claimed.size, _typical(claims)
@@ -244,9 +242,7 @@ def _confirmed(
         severity = np.abs(verdict.value - probe.claimed)[wrong] / np.maximum(verdict.tolerance[wrong], 1e-300)
     for n in wrong[np.argsort(-np.nan_to_num(severity, nan=np.inf))][:4]:
         row = n // (probe.sources.size // len(cotangents))
-        alone = single_probe(
-            bench, outcome.argument, int(probe.sources[n]), cotangents[row], claims[row], blurs[row]
-        )
+        alone = single_probe(bench, outcome.argument, int(probe.sources[n]), cotangents[row], claims[row], blurs[row])
         if judge(bench, alone, typical=0.0).wrong[0]:
             return True
     return False
@@ -339,9 +335,7 @@ def _judge(bench: Bench, outcome: Outcome, probe: Probe, typical: float) -> Verd
     return verdict
 
 
-def _note_wrong(
-    outcome: Outcome, index: int, output: int | None, claimed: Array, verdict: Verdict, n: int
-) -> None:
+def _note_wrong(outcome: Outcome, index: int, output: int | None, claimed: Array, verdict: Verdict, n: int) -> None:
     numbers = (float(a[n]) for a in (claimed, verdict.value, verdict.error, verdict.tolerance))
     outcome.wrong.append(Wrong(index, output, *numbers))
 

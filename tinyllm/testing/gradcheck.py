@@ -129,7 +129,10 @@ def _gradient_as_function(f: Callable[..., Tensor], problem: Problem, place: int
 
     inner = of_tensors(gradient, [g.astype(y.dtype), *problem.values])
     inner.name = f"the gradient of {problem.name} ({describe(active[place], problem.names)})"
-    inner.names = ("g", *(problem.names[i] if i < len(problem.names) else f"input {i}" for i in range(len(problem.values))))
+    inner.names = (
+        "g",
+        *(problem.names[i] if i < len(problem.names) else f"input {i}" for i in range(len(problem.values))),
+    )
     return inner
 
 

@@ -108,7 +108,9 @@ def judge(bench: Bench, probe: Probe, typical: float, patient: bool = True) -> V
     if patient and probe.sources is not None:
         if (wrong | unresolved | ladder.bent).any():
             # a derivative found within the reach of the one-sided slopes needs no excuse and gives none
-            _look_from_both_sides(bench, probe, step, unit, verdict, unresolved, ladder.bent & movable, size >= NEARER * unit)
+            _look_from_both_sides(
+                bench, probe, step, unit, verdict, unresolved, ladder.bent & movable, size >= NEARER * unit
+            )
         if bench.eps > COARSE:
             _judge_by_order(history, doubted, probe, verdict)
     verdict.judged |= verdict.wrong | verdict.kinked
@@ -154,9 +156,7 @@ def climb(bench: Bench, probe: Probe, step: Array, unit: Array) -> Ladder:
     return Ladder(np.array(slopes), np.array(floors), np.array(sizes), bent)
 
 
-def _complex(
-    bench: Bench, probe: Probe, step: Array, unit: Array, value: Array, error: Array
-) -> tuple[Array, Array]:
+def _complex(bench: Bench, probe: Probe, step: Array, unit: Array, value: Array, error: Array) -> tuple[Array, Array]:
     """Replace the stencil's value by that of a complex step, which has no cancellation, where the two agree.
 
     Squire and Trapp 1998, "Using complex variables to estimate derivatives of real functions". Only functions of plain

@@ -203,4 +203,3 @@ def projection(
         None,
         shake=bench.eps * float(np.sqrt(np.sum((slope * size) ** 2))),
     )
-

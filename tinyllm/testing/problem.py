@@ -59,10 +59,9 @@ class Problem:
     def moved(self, argument: int, offset: Array, like: Array) -> Array:
         """The result with one argument moved; NaN where the step leaves the domain of the function."""
         self.evaluations += 1
-        values = self.copies()
-        if offset.dtype.kind != "c":
-            offset = offset.astype(values[argument].dtype)
-        values[argument] = values[argument] + offset
+        x = self.values[argument]
+        values = self.copies(but=argument)
+        values[argument] = x + (offset if offset.dtype.kind == "c" else offset.astype(x.dtype, copy=False))
         try:
             with quiet():
                 y = np.asarray(self.call(values))
@@ -70,9 +69,9 @@ class Problem:
             return np.full(like.shape, np.nan)
         return y if y.shape == like.shape else np.full(like.shape, np.nan)
 
-    def copies(self) -> list[Any]:
-        """Arguments that the function may spoil without harm to the next call."""
-        return [np.array(v) if i in self.active else v for i, v in enumerate(self.values)]
+    def copies(self, but: int = -1) -> list[Any]:
+        """Arguments that the function may spoil without harm to the next call; one that is replaced needs no copy."""
+        return [v.copy(order="K") if isinstance(v, np.ndarray) and i != but else v for i, v in enumerate(self.values)]
 
     def label(self, argument: int) -> str:
         """How an argument is called in a message."""
@@ -141,7 +140,7 @@ def of_arrays(f: Callable[..., Any], vjp: Callable[..., Any], inputs: Sequence[A
     values, active = _split(inputs)
 
     def call(given: list[Any]) -> Array:
-        return np.array(f(*given))
+        return np.asarray(f(*given))
 
     def pull(g: Array, given: list[Any]) -> Sequence[Array | None]:
         before, cotangent = [np.array(given[i]) for i in active], np.array(g)
@@ -149,9 +148,11 @@ def of_arrays(f: Callable[..., Any], vjp: Callable[..., Any], inputs: Sequence[A
         found = _as_tuple(result, len(given))
         for i, old in zip(active, before, strict=True):
             if not np.array_equal(old, given[i], equal_nan=True):
-                raise GradCheckError(f"the vjp of {name_of(f)} changed its {describe(i, names)}; it must work on copies")
+                raise GradCheckError(
+                    f"gradcheck: the vjp of {name_of(f)} changed its {describe(i, names)}; it must work on copies"
+                )
         if not np.array_equal(cotangent, g, equal_nan=True):
-            raise GradCheckError(f"the vjp of {name_of(f)} changed the cotangent g; it must work on a copy")
+            raise GradCheckError(f"gradcheck: the vjp of {name_of(f)} changed the cotangent g; it must work on a copy")
         chosen = [None if found[i] is None else np.asarray(found[i]) for i in active]
         others = [("the cotangent g", cotangent)]
         others += [(describe(i, names), given[i]) for i in active if isinstance(given[i], np.ndarray)]
@@ -177,7 +178,8 @@ def _as_tuple(result: Any, count: int) -> tuple[Any, ...]:
     if not isinstance(result, (tuple, list)) or len(result) != count:
         got = f"{len(result)} results" if isinstance(result, (tuple, list)) else type(result).__name__
         raise GradCheckError(
-            f"vjp(g, *inputs) must return a tuple with one gradient (or None) for each of the {count} inputs, got {got}"
+            "gradcheck: vjp(g, *inputs) must return a tuple with one gradient (or None) for each of the "
+            f"{count} inputs, got {got}"
         )
     return tuple(result)
 
@@ -189,7 +191,7 @@ def _refuse_aliases(name: str, found: list[tuple[str, Array | None]], others: li
     for (label, d), (other, array) in pairs:
         if d.flags.writeable and array.flags.writeable and d.size and array.size and _share(d, array):
             raise GradCheckError(
-                f"{label} that the vjp of {name} returns shares its memory with {other}: "
+                f"gradcheck: {label} that the vjp of {name} returns shares its memory with {other}: "
                 "whoever adds to one in place changes the other; return a copy"
             )
 

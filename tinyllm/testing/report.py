@@ -83,7 +83,7 @@ class Mismatch:
     claimed, numerical, error : float
         The claimed value, the numerical one, and the estimated error of the latter.
     wrong, compared : int
-        How many of the compared elements are wrong.
+        How many of the compared elements are wrong; 0 compared when one was found by bisection.
     diagnosis : tuple of str
         The likely mistakes, likeliest first.
     """
@@ -102,14 +102,17 @@ class Mismatch:
 
     def __str__(self) -> str:
         what = "gradient" if self.order == 1 else "second derivative"
+        extent = (
+            f"{self.wrong} of {self.compared} elements" if self.compared else "at least this one, found by bisection"
+        )
         ratio = f"{self.claimed / self.numerical:.6g}" if self.numerical else "-"
         place = f"{self.index}" + (f", of output {self.output}" if self.output is not None else "")
         rows = [
             ("at index", place),
-            ("yours", f"{self.claimed:.12g}"),
-            ("numerical", f"{self.numerical:.12g}  (estimated error {self.error:.1g})"),
+            ("yours", f"{self.claimed + 0.0:.12g}"),
+            ("numerical", f"{self.numerical + 0.0:.12g}  (estimated error {self.error:.1g})"),
             ("ratio", f"{ratio}  (yours / numerical)"),
-            ("wrong", f"{self.wrong} of {self.compared} compared"),
+            ("wrong", extent),
         ]
         lines = [f"the {what} of {self.op} with respect to {self.argument} is wrong"]
         lines += [f"    {name:<10} {value}" for name, value in rows]

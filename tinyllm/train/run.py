@@ -51,8 +51,9 @@ def train(settings: Settings, out: str | Path | None = None, console: Console | 
     Returns
     -------
     dict
-        ``run`` (the folder), ``data`` and ``characters`` (held out), ``loss`` (held out, nats per token), ``bits_per_char``, ``perplexity``, ``baselines``,
-        ``parameters``, ``sample``, ``steps``, ``seconds``, ``tokens_per_second``, ``peak_bytes``.
+        ``run`` (the folder), ``data`` and ``characters`` (held out), ``loss`` (nats per token), ``bits_per_char``,
+        ``perplexity``, ``baselines``, ``parameters``, ``sample``, ``steps``, ``seconds``, ``tokens_per_second``,
+        ``peak_bytes`` and more.
 
     Raises
     ------

@@ -60,7 +60,7 @@ def loss_curve(
     axes.tick_params(labelsize=12)
     axes.spines[["top", "right"]].set_visible(False)
     if title:
-        axes.set_title(title, fontsize=13)
+        axes.set_title(title, fontsize=12, loc="left")
     axes.legend(fontsize=12, frameon=False, loc="upper center", ncols=2)
     _draw_lines(axes, baselines)
     return figure
