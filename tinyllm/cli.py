@@ -7,6 +7,7 @@ message alone; 1 an error of ours, with its traceback; 130 after Ctrl-C.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import math
 import os
@@ -22,6 +23,9 @@ DONE, OURS, USERS, INTERRUPTED = 0, 1, 2, 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that cannot show a character shows a question mark
     parser = _parser()
     try:
         options, unknown = parser.parse_known_args(argv)
@@ -80,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
             "--" + field.name.replace("_", "-"),
             type=TYPES[field.name],
             metavar="|".join(field.metadata["choices"]) or {int: "N", float: "X", str: "TEXT"}[TYPES[field.name]],
-            help=f"{field.metadata['help']} (default: {field.default})".replace("%", "%%"),
+            help=field.metadata["help"] + (f" (default: {field.default})" if field.default != "" else ""),
         )
 
     generate = command("generate", _generate, "continue a prompt")

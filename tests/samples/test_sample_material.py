@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import tinyllm as tl
 from tinyllm import nn, samples
 from tinyllm.data import Corpus, Document
-from tinyllm.formulas import all_formulas
+from tinyllm.formulas import get
 from tinyllm.formulas.block import block_post_norm
 from tinyllm.samples.layer import EncoderLayer
 from tinyllm.samples.material import excerpt, next_token_loader
@@ -34,15 +34,14 @@ def test_the_room_is_loaded_when_it_is_named():
 
 
 def test_every_file_says_what_it_corrects():
-    named = {name for entry in all_formulas() for name in entry.library if name.startswith("tinyllm.samples.")}
+    """Its docstring begins with the id of a registry entry that names it, and has the document and the faults."""
     for name in samples.__all__:
-        entry = next(e for e in all_formulas() if f"tinyllm.samples.{name}" in e.library and e.kind != "formula")
         text = sys.modules[getattr(samples, name).__module__].__doc__
-        owners = [e.id for e in all_formulas() if f"tinyllm.samples.{name}" in e.library]
-        assert any(text.startswith(f"{id}:") for id in owners)
-        assert any(document.split("_")[1].removesuffix(".txt") in text for document, _ in entry.where)
-        assert "wrong" in text
-        assert f"tinyllm.samples.{name}" in named
+        entry = get(text.split(":")[0])
+        assert f"tinyllm.samples.{name}" in entry.library
+        assert entry.where[0][0] in text
+        assert "section" in text
+        assert "What is wrong" in text
 
 
 def test_excerpt_is_the_beginning(prose):
@@ -80,26 +79,27 @@ def test_loader_shuffles():
 
 
 def test_layer_is_the_formula(rng):
-    """F-BLOCK with one head, loop against module."""
-    C, F, T = 4, 6, 5
-    layer = EncoderLayer(C, 1, F, rng=rng)
+    """F-BLOCK, its loops with the layer's own parts."""
+    layer = EncoderLayer(6, 2, 9, rng=rng)
     layer.eval()
-    for _, p in layer.named_parameters():
+    for p in layer.parameters():
         p.assign_(rng.normal(size=p.shape))
-    x = rng.normal(size=(T, C)).astype(np.float32)
-    q, k, v = layer.attention.in_proj_weight.numpy().reshape(3, C, C)
-    bq, bk, bv = layer.attention.in_proj_bias.numpy().reshape(3, C)
-    out = layer.attention.out_proj
+    x = rng.normal(size=(2, 5, 6)).astype(np.float32)
 
-    def self_attention(X):
-        from tinyllm.formulas.attention import attention
+    def loops_of(part):
+        return lambda rows: part(tl.tensor(np.array(rows, np.float32)[None])).numpy()[0].astype(float).tolist()
 
-        X = np.array(X)
-        return (attention(X @ q.T + bq, X @ k.T + bk, X @ v.T + bv) @ out.weight.numpy().T + out.bias.numpy()).tolist()
+    parts = [loops_of(part) for part in (layer.attention, layer.feed_forward, layer.norm1, layer.norm2)]
+    for text, ours in zip(x, layer(tl.tensor(x)).numpy(), strict=True):
+        np.testing.assert_allclose(ours, block_post_norm(text.tolist(), *parts), rtol=1e-4, atol=1e-5)
 
-    def feed_forward(X):
-        up, down = layer.feed_forward.up, layer.feed_forward.down
-        hidden = np.maximum(np.array(X) @ up.weight.numpy().T + up.bias.numpy(), 0)
-        return (hidden @ down.weight.numpy().T + down.bias.numpy()).tolist()
 
-    del block_post_norm, self_attention, feed_forward
+def test_layer_drops_in_all_four_places(rng):
+    layer = EncoderLayer(4, 2, 8, dropout=0.3, rng=rng)
+    drops = [m.p for _, m in layer.named_modules() if isinstance(m, nn.Dropout)]
+    assert drops == [0.3, 0.3]  # in the feed-forward, and the one behind both halves
+    assert layer.attention.dropout == 0.3
+    x = tl.tensor(rng.normal(size=(1, 3, 4)).astype(np.float32))
+    assert not np.array_equal(layer(x).data, layer(x).data)
+    layer.eval()
+    np.testing.assert_array_equal(layer(x).data, layer(x).data)

@@ -102,6 +102,26 @@ def test_pieces_are_weighted_by_their_predictions():
     np.testing.assert_allclose(weights(pieces)["table"], weights(whole)["table"], rtol=0, atol=1e-12)
 
 
+def test_two_parameters_with_one_gradient_are_clipped_once():
+    class Sum(Bigram):
+        def __init__(self):
+            super().__init__("float64")
+            self.other = tl.tensor(np.zeros((6, 6)), requires_grad=True)
+
+        def named_parameters(self):
+            yield from (("table", self.table), ("other", self.other))
+
+        def loss(self, batch):
+            ids = batch["input_ids"]
+            return 100 * tl.cross_entropy(tl.embedding(ids[:, :-1], self.table + self.other), ids[:, 1:])
+
+    trainer = make_trainer(None, model=Sum(), steps=1, clip=1.0)
+    trainer.run()
+    grads = [p.grad.numpy() for _, p in trainer.model.named_parameters()]
+    np.testing.assert_array_equal(grads[0], grads[1])
+    assert np.sqrt(sum((g**2).sum() for g in grads)) == pytest.approx(1.0, abs=1e-4)
+
+
 def test_the_loss_of_an_evaluation_is_the_mean_over_predictions():
     model = Bigram("float64")
     ids = np.arange(10)[None] % 6
@@ -160,7 +180,7 @@ def test_a_loss_that_is_not_finite_names_the_operation_and_keeps_the_checkpoint(
     model = Bigram()
     model.poison_at = 7
     trainer = make_trainer(tmp_path, model=model)
-    with pytest.raises(DivergedError, match=r"became nan in step 7: 'log' \(node .*checkpoint\.safetensors"):
+    with pytest.raises(DivergedError, match=r"became nan at step 7: 'log' \(node .*checkpoint\.safetensors"):
         trainer.run()
     before = weights(trainer)["table"]
     assert np.isfinite(before).all()
@@ -186,7 +206,7 @@ def test_a_gradient_that_is_not_finite_names_the_derivative():
 
     trainer = make_trainer(None, model=Cusp())
     before = weights(trainer)["table"]
-    with pytest.raises(DivergedError, match=r"norm became (nan|inf) in step 1: the derivative of 'sqrt'"):
+    with pytest.raises(DivergedError, match=r"norm became (nan|inf) at step 1: the derivative of 'sqrt'"):
         trainer.run()
     np.testing.assert_array_equal(weights(trainer)["table"], before)
 

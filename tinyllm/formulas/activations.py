@@ -121,6 +121,12 @@ ENTRIES = (
         axes="element by element",
         loops=(relu, sigmoid, tanh, gelu, gelu_tanh),
         library=("tinyllm.relu", "tinyllm.sigmoid", "tinyllm.tanh", "tinyllm.gelu"),
+        kernels=(
+            "tinyllm.kernels.cpu.activation.gelu_erf",
+            "tinyllm.kernels.cpu.activation.gelu_erf_vjp",
+            "tinyllm.kernels.cpu.activation.gelu_tanh",
+            "tinyllm.kernels.cpu.activation.gelu_tanh_vjp",
+        ),
         tests=(
             TESTS + "test_activations_equal_plain_numpy",
             TESTS + "test_activations_closed_forms",

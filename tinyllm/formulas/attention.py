@@ -208,6 +208,12 @@ ENTRIES = (
         axes="Q (T, d_k), K (S, d_k), V (S, d_v) -> (T, d_v); T queries, S keys; the softmax runs over S",
         loops=(attention, attention_weights, softmax, multi_head_attention),
         library=("tinyllm.scaled_dot_product_attention", "tinyllm.softmax", "tinyllm.nn.MultiHeadAttention"),
+        kernels=(
+            "tinyllm.kernels.cpu.attention.masked_softmax",
+            "tinyllm.kernels.cpu.attention.masked_softmax_vjp",
+            "tinyllm.kernels.cpu.softmax.softmax",
+            "tinyllm.kernels.cpu.softmax.softmax_vjp",
+        ),
         tests=(
             TESTS + "test_attention_equals_plain_numpy",
             TESTS + "test_softmax_closed_forms",
@@ -231,6 +237,10 @@ ENTRIES = (
         loops=(attention,),
         as_printed=(attention_004_as_printed, attention_004_one_query),
         library=("tinyllm.scaled_dot_product_attention",),
+        kernels=(
+            "tinyllm.kernels.cpu.attention.masked_softmax",
+            "tinyllm.kernels.cpu.attention.masked_softmax_vjp",
+        ),
         tests=(
             TESTS + "test_attention_equals_plain_numpy",
             LIBRARY_TESTS + "test_scaled_dot_product_attention",

@@ -159,6 +159,11 @@ ENTRIES = (
             "tinyllm.nn.LayerNorm",
             "tinyllm.nn.MultiHeadAttention",
             "tinyllm.nn.FeedForward",
+            "tinyllm.samples.layer.EncoderLayer",
+        ),
+        kernels=(
+            "tinyllm.kernels.cpu.norm.layer_norm",
+            "tinyllm.kernels.cpu.norm.layer_norm_vjp",
         ),
         tests=(
             TESTS + "test_layer_norm_closed_form",

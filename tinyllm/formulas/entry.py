@@ -94,6 +94,8 @@ class Formula:
         Literal float64 loops of what is meant, the main one first; and of the erroneous version.
     library : tuple of str
         Dotted names of the library's functions and classes that do the same.
+    kernels : tuple of str
+        Dotted names of the compiled kernels that it computes with, below ``tinyllm.kernels``.
     tests : tuple of str
         Pytest nodes that hold loops, closed forms and library together.
     chapter : str
@@ -117,6 +119,7 @@ class Formula:
     loops: tuple[Callable[..., Any], ...] = ()
     as_printed: tuple[Callable[..., Any], ...] = ()
     library: tuple[str, ...] = ()
+    kernels: tuple[str, ...] = ()
     tests: tuple[str, ...] = ()
     chapter: str = ""
     errata: tuple[Erratum, ...] = ()

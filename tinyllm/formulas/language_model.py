@@ -119,6 +119,10 @@ ENTRIES = (
         axes="T tokens, V vocabulary",
         loops=(sequence_log_probability, perplexity, ngram_probability),
         library=("tinyllm.cross_entropy", "tinyllm.models.NGram", "tinyllm.metrics.perplexity"),
+        kernels=(
+            "tinyllm.kernels.cpu.cross_entropy.cross_entropy",
+            "tinyllm.kernels.cpu.cross_entropy.cross_entropy_vjp",
+        ),
         tests=(
             TESTS + "test_perplexity_closed_forms",
             TESTS + "test_ngram_probability_by_hand",

@@ -133,6 +133,10 @@ ENTRIES = (
         loops=(cross_entropy, mean_cross_entropy, cross_entropy_of_logits),
         as_printed=(cross_entropy_over_samples,),
         library=("tinyllm.cross_entropy",),
+        kernels=(
+            "tinyllm.kernels.cpu.cross_entropy.cross_entropy",
+            "tinyllm.kernels.cpu.cross_entropy.cross_entropy_vjp",
+        ),
         tests=(
             TESTS + "test_cross_entropy_closed_forms",
             TESTS + "test_cross_entropy_equals_plain_numpy",

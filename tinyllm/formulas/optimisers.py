@@ -134,7 +134,11 @@ ENTRIES = (
         where=where("000 3.2"),
         axes="one number per parameter; t counts steps from 1",
         loops=(adam_step,),
-        library=("tinyllm.optim.Adam",),
+        library=("tinyllm.optim.Adam", "tinyllm.optim.adam.adam_step"),
+        kernels=(
+            "tinyllm.kernels.cpu.adamw.step",
+            "tinyllm.kernels.cpu.adamw.adam",
+        ),
         tests=(
             TESTS + "test_first_adam_step_is_the_learning_rate",
             TESTS + "test_adam_equals_plain_numpy",

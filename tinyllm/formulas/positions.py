@@ -56,7 +56,7 @@ ENTRIES = (
         where=where("004 3.1"),
         axes="T positions, C channels",
         loops=(sinusoidal_positions,),
-        library=("tinyllm.nn.SinusoidalPositions",),
+        library=("tinyllm.nn.SinusoidalPositions", "tinyllm.nn.sinusoids"),
         tests=(
             TESTS + "test_sinusoids_closed_form",
             TESTS + "test_a_step_is_a_rotation",

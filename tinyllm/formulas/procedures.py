@@ -468,11 +468,13 @@ ENTRIES = (
         where=where("000 3.1", "001 3.3", "004 3.2"),
         axes="N examples of n numbers, W (classes, n)",
         loops=(train, held_out_loss),
-        library=("tinyllm.train.Trainer", "tinyllm.optim.SGD"),
+        library=("tinyllm.train.Trainer", "tinyllm.optim.SGD", "tinyllm.samples.training_loop"),
         tests=(
             TESTS + "test_gradient_of_train_is_the_finite_difference",
             TESTS + "test_training_converges_and_stops",
             "tests/formulas/test_library_equals_formulas.py::test_training_procedure",
+            "tests/samples/test_sample_training_loop.py::test_c000_is_the_procedure",
+            "tests/samples/test_sample_training_loop.py::test_c000_stops_when_converged",
         ),
         chapter="07",
     ),
@@ -488,7 +490,12 @@ ENTRIES = (
         loops=(improvement_loop, meant_chart, can_end, reachable),
         as_printed=(printed_chart,),
         library=("tinyllm.samples.improvement_loop",),
-        tests=(TESTS + "test_improvement_loop_ends", TESTS + "test_meant_chart_ends"),
+        tests=(
+            TESTS + "test_improvement_loop_ends",
+            TESTS + "test_meant_chart_ends",
+            "tests/samples/test_sample_improvement_loop.py::test_p_loop_walks_the_meant_chart",
+            "tests/samples/test_sample_improvement_loop.py::test_p_loop_ends_when_it_gets_no_better",
+        ),
         chapter="07",
         errata=(
             Erratum(
@@ -503,8 +510,6 @@ ENTRIES = (
                 test=TESTS + "test_printed_evaluation_decides_nothing",
             ),
         ),
-        status="open",
-        reason="the samples are not written yet",
     ),
     Formula(
         id="P-TRANSFER",

@@ -130,8 +130,8 @@ def resolve(dotted: str) -> object:
 def gaps(entry: Formula, root: Path) -> list[str]:
     """What an entry lacks, one sentence each; an empty list when it holds what its status promises.
 
-    An open entry may lack its library counterpart, but it has to say what is missing, and every test it names must
-    exist. A complete one has loops, tests and a library counterpart (a claim needs none); what it announces as
+    An open entry may lack its library counterpart, but it has to say what is missing and to name it; once all that it
+    names exists, that it is still open is a gap. Every test it names must exist. A complete one has loops, tests and a library counterpart (a claim needs none); what it announces as
     misprinted it has to list as an erratum with a test, and with code that shows it.
 
     Parameters
@@ -171,14 +171,24 @@ def gaps(entry: Formula, root: Path) -> list[str]:
     if entry.status == "open":
         if not entry.reason:
             found.append("open, but no reason")
+        if not _unresolved(entry.library):
+            found.append("open, but all that it names is there: close it, or name what is missing")
     elif entry.status == "complete":
         if not entry.library and entry.kind != "claim":
             found.append("no library counterpart")
-        for dotted in entry.library:
-            try:
-                resolve(dotted)
-            except (ImportError, AttributeError) as error:
-                found.append(f"no library code: {error}")
+        found += [f"no library code: {error}" for error in _unresolved(entry.library)]
     else:
         found.append(f"unknown status {entry.status!r}")
+    found += [f"no kernel: {error}" for error in _unresolved(entry.kernels)]
     return found
+
+
+def _unresolved(names: tuple[str, ...]) -> list[str]:
+    """What is said of each dotted name with nothing behind it."""
+    errors = []
+    for dotted in names:
+        try:
+            resolve(dotted)
+        except (ImportError, AttributeError) as error:
+            errors.append(str(error))
+    return errors

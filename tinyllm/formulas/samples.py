@@ -293,7 +293,7 @@ def _faults(*rows: tuple) -> tuple[Erratum, ...]:
     return tuple(Erratum(fault, remedy, TESTS + test, show) for fault, remedy, test, show in rows)
 
 
-NOT_WRITTEN = "the samples are not written yet"
+SAMPLE_TESTS = "tests/samples/test_sample_"
 
 ENTRIES = (
     Formula(
@@ -303,7 +303,12 @@ ENTRIES = (
         meaning="Transformer, Adam, cross-entropy, and the loop: forward, loss, zero_grad, backward, step.",
         where=where("000 5"),
         library=("tinyllm.samples.training_loop",),
-        tests=(TESTS + "test_every_fault_can_be_shown",),
+        tests=(
+            TESTS + "test_every_fault_can_be_shown",
+            SAMPLE_TESTS + "training_loop.py::test_c000_learns_more_than_the_frequencies",
+            SAMPLE_TESTS + "training_loop.py::test_c000_is_the_procedure",
+            SAMPLE_TESTS + "training_loop.py::test_c000_stops_when_converged",
+        ),
         chapter="07",
         errata=_faults(
             (
@@ -319,8 +324,6 @@ ENTRIES = (
                 show_undefined_in_training_loop,
             ),
         ),
-        status="open",
-        reason=NOT_WRITTEN,
     ),
     Formula(
         id="C-001",
@@ -356,7 +359,10 @@ ENTRIES = (
         where=where("002 5.1"),
         loops=(tokenise,),
         library=("tinyllm.samples.word_tokenize",),
-        tests=(TESTS + "test_every_fault_can_be_shown",),
+        tests=(
+            TESTS + "test_every_fault_can_be_shown",
+            SAMPLE_TESTS + "word_tokenize.py::test_c002a_words_of_the_sentence",
+        ),
         chapter="04",
         errata=_faults(
             (
@@ -366,8 +372,6 @@ ENTRIES = (
                 show_tokens_without_download,
             ),
         ),
-        status="open",
-        reason=NOT_WRITTEN,
     ),
     Formula(
         id="C-002b",
@@ -375,12 +379,17 @@ ENTRIES = (
         title="Transformer encoder and its initialisation (PyTorch)",
         meaning="An encoder of six layers with eight heads and a linear layer for ten classes; sizes 512 and 2048.",
         where=where("002 5.2"),
-        axes="as meant: ids (B, T) -> logits (B, 10)",
+        axes="as meant: ids (B, T) -> logits (B, T, 10), ten classes at each position",
         loops=(attend,),
         library=("tinyllm.samples.encoder_classifier",),
         tests=(
             TESTS + "test_every_fault_can_be_shown",
+            SAMPLE_TESTS + "encoder_classifier.py::test_c002b_runs_at_its_sizes",
+            SAMPLE_TESTS + "encoder_classifier.py::test_c002b_hidden_dim_reaches_the_feed_forward",
+            SAMPLE_TESTS + "encoder_classifier.py::test_c002b_texts_of_a_batch_do_not_meet",
+            SAMPLE_TESTS + "encoder_classifier.py::test_c002b_order_leaves_a_trace",
             "tests/formulas/test_formulas_samples_torch.py::test_c002b_as_printed_fails",
+            "tests/samples/test_samples_torch.py::test_encoder_equals_torch",
         ),
         chapter="06",
         errata=_faults(
@@ -409,8 +418,6 @@ ENTRIES = (
                 show_order_is_lost,
             ),
         ),
-        status="open",
-        reason=NOT_WRITTEN,
     ),
     Formula(
         id="C-002c",
@@ -419,7 +426,13 @@ ENTRIES = (
         meaning="GPT-2 and its tokenizer, a text cut into blocks, a collator with mlm=False, a trainer.",
         where=where("002 5.3"),
         library=("tinyllm.samples.gpt2_pretraining",),
-        tests=(TESTS + "test_every_fault_can_be_shown",),
+        tests=(
+            TESTS + "test_every_fault_can_be_shown",
+            SAMPLE_TESTS + "gpt2_pretraining.py::test_c002c_learns",
+            SAMPLE_TESTS + "gpt2_pretraining.py::test_c002c_block_is_the_context",
+            SAMPLE_TESTS + "gpt2_pretraining.py::test_c002c_parts_documents",
+            SAMPLE_TESTS + "gpt2_pretraining.py::test_c002c_at_the_documents_sizes",
+        ),
         chapter="07",
         errata=_faults(
             (
@@ -435,8 +448,6 @@ ENTRIES = (
                 show_dropped_tail,
             ),
         ),
-        status="open",
-        reason="the samples are not written yet; the transformers-like face comes with BERT",
     ),
     Formula(
         id="C-002d",
@@ -475,8 +486,16 @@ ENTRIES = (
         library=("tinyllm.samples.transformer_language_model",),
         tests=(
             TESTS + "test_every_fault_can_be_shown",
+            SAMPLE_TESTS + "transformer_language_model.py::test_c004_learns_and_predicts",
+            SAMPLE_TESTS + "transformer_language_model.py::test_c004_texts_of_a_batch_do_not_meet",
+            SAMPLE_TESTS + "transformer_language_model.py::test_c004_never_looks_ahead",
+            SAMPLE_TESTS + "transformer_language_model.py::test_c004_order_leaves_a_trace",
+            SAMPLE_TESTS + "transformer_language_model.py::test_c004_dropout_is_on_in_training_alone",
+            SAMPLE_TESTS + "transformer_language_model.py::test_c004_hidden_dim_and_dropout_reach_the_encoder",
+            SAMPLE_TESTS + "transformer_language_model.py::test_c004_at_the_documents_sizes",
             "tests/formulas/test_formulas_samples_torch.py::test_c004_as_printed_fails",
             "tests/formulas/test_formulas_samples_torch.py::test_c004_as_printed_mixes_the_batch",
+            "tests/samples/test_samples_torch.py::test_encoder_equals_torch",
         ),
         chapter="07",
         errata=_faults(
@@ -535,7 +554,5 @@ ENTRIES = (
                 show_logits_are_no_probabilities,
             ),
         ),
-        status="open",
-        reason=NOT_WRITTEN,
     ),
 )

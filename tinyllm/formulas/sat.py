@@ -106,6 +106,10 @@ ENTRIES = (
         axes="six words, vectors of two numbers",
         loops=(worked_example, sat_numbers),
         library=("tinyllm.scaled_dot_product_attention",),
+        kernels=(
+            "tinyllm.kernels.cpu.attention.masked_softmax",
+            "tinyllm.kernels.cpu.attention.masked_softmax_vjp",
+        ),
         tests=(
             TESTS + "test_worked_example_equals_attention",
             TESTS + "test_worked_example_prints_every_number",

@@ -157,6 +157,7 @@ ENTRIES = (
             noise_distribution,
         ),
         library=("tinyllm.embedding", "tinyllm.models.Word2Vec"),
+        kernels=("tinyllm.kernels.cpu.embedding.embedding_vjp",),
         tests=(
             TESTS + "test_embedding_is_one_hot_times_table",
             TESTS + "test_negative_sampling_by_hand",

@@ -1,7 +1,7 @@
 """C-002a: a text cut into words. Document 002 (002_53c33e9b6693ac78.txt), section 5.1.
 
-What is wrong in the original: `word_tokenize` of NLTK needs data that are downloaded first (and a newer NLTK wants other
-data than the `punkt` that is fetched). Here the words are found by rules, without a download.
+What is wrong in the original: `word_tokenize` of NLTK needs data that are downloaded first (and a newer NLTK wants
+other data than the `punkt` that is fetched). Here the words are found by rules, without a download.
 """
 
 from __future__ import annotations

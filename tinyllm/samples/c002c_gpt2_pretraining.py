@@ -4,9 +4,9 @@ What is wrong in the original, in the order of its lines, and what is done here:
 
 * It pre-trains a model that is loaded pre-trained. Here it starts from random weights; a folder with a GPT-2 may be
   named instead.
-* `TextDataset` cuts across documents, drops the tail, and is gone from transformers since version 5. Here an end-of-text
-  token parts the documents, and blocks are drawn from anywhere in the text: `tinyllm.data.Batches`, whose batches are
-  the collator's with ``mlm=False``, ``{"input_ids": ids, "labels": ids}``.
+* `TextDataset` cuts across documents, drops the tail, and is gone from transformers since version 5. Here an
+  end-of-text token parts the documents, and blocks are drawn from anywhere in the text: `tinyllm.data.Batches`, whose
+  batches are the collator's with ``mlm=False``, ``{"input_ids": ids, "labels": ids}``.
 * ``block_size=128`` meets a context of 1,024 positions, of which 896 are never trained. Here block and context are one
   number.
 

@@ -15,8 +15,8 @@ What is wrong in the original, in the order of its lines, and what is done here:
 * The loss printed is that of the last batch. Here it is the mean of the epoch.
 * It predicts without ``eval()``, so that dropout stays on. Here `eval` comes first.
 * The result is called a probability distribution and comes out of a linear layer. Here softmax makes it one.
-* The printed result, two rows of three numbers, cannot come from that model. Here the shape is printed: (2, 3, 10000), a
-  distribution over 10,000 words behind each of the three words of both texts.
+* The printed result, two rows of three numbers, cannot come from that model. Here the shape is printed,
+  (2, 3, 10000): a distribution over 10,000 words behind each of the three words of both texts.
 """
 
 from __future__ import annotations
@@ -67,9 +67,7 @@ class TransformerModel(nn.Module):
     ) -> None:
         self.embedding = nn.Embedding(vocab_size, embedding_dim, rng=rng)
         self.positions = nn.SinusoidalPositions(max_length, embedding_dim)
-        self.encoder = [
-            EncoderLayer(embedding_dim, num_heads, hidden_dim, dropout, rng=rng) for _ in range(num_layers)
-        ]
+        self.encoder = [EncoderLayer(embedding_dim, num_heads, hidden_dim, dropout, rng=rng) for _ in range(num_layers)]
         self.decoder = nn.Linear(embedding_dim, vocab_size, rng=rng)
         self.dropout = nn.Dropout(dropout, rng)
 

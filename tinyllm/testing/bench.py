@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -29,6 +30,8 @@ class Bench:
     rtol, atol : float
         Tolerances that the caller grants on top of the estimated errors.
     rng : numpy.random.Generator
+    jitter : array
+        By how much the result moves when the inputs move by units in the last place: the noise of its values.
     """
 
     problem: Problem
@@ -39,6 +42,7 @@ class Bench:
     rtol: float
     atol: float
     rng: np.random.Generator
+    jitter: Array | float = 0.0
 
     @property
     def known(self) -> Array:
@@ -59,25 +63,41 @@ class Bench:
         """A random cotangent of the dtype of the result."""
         return np.where(self.finite, self.random(self.y.shape), 0.0)
 
-    def pull(self, g: Array, values: list | None = None) -> list[Array | None]:
+    def pull(self, g: Array, values: list[Any] | None = None) -> list[Array | None]:
         """The claimed gradients, in float64, of the active arguments."""
         with quiet():
             found = self.problem.pull(g.astype(self.dtype), self.problem.copies() if values is None else values)
         return [None if d is None else np.asarray(d, dtype=float) for d in found]
 
+    def nudged(self) -> list[Any]:
+        """The inputs, each moved by at most one unit in the last place."""
+        values = self.problem.copies()
+        for i in self.problem.active:
+            x = values[i]
+            ulps = self.rng.integers(-1, 2, size=x.shape) * np.finfo(x.dtype).eps
+            values[i] = (x * (1 + ulps)).astype(x.dtype)
+        return values
+
+    def measure_jitter(self) -> None:
+        """Set `jitter`."""
+        widest = np.zeros(self.y.shape)
+        for _ in range(2):
+            with quiet():
+                y = self.problem.call(self.nudged())
+                change = np.abs(y.astype(float) - self.y) if y.shape == self.y.shape else widest
+            self.problem.evaluations += 1
+            np.maximum(widest, np.where(np.isfinite(change), change, 0.0), out=widest)
+        self.jitter = widest
+
     def blur(self, g: Array, claimed: Sequence[Array | None], draws: int = 2) -> list[Array | None]:
-        """How far the claims move when the inputs move by one or two units in the last place.
+        """How far the claims move when the inputs move by a unit in the last place.
 
         No computation can be asked to be better than that. The blur is capped at a millionth of the largest claim, so
         that a backward pass that is wildly unstable is not excused.
         """
         widest = [None if d is None else np.zeros(d.shape) for d in claimed]
         for _ in range(draws):
-            values = self.problem.copies()
-            for i in self.problem.active:
-                x = values[i]
-                ulps = self.rng.integers(-2, 3, size=x.shape) * np.finfo(x.dtype).eps
-                values[i] = (x * (1 + ulps)).astype(x.dtype)
+            values = self.nudged()
             for wide, before, after in zip(widest, claimed, self.pull(g, values), strict=True):
                 if wide is not None and before is not None and after is not None and after.shape == wide.shape:
                     with np.errstate(invalid="ignore"):
@@ -116,12 +136,13 @@ def prepare(problem: Problem, rtol: float | None, atol: float | None, rng: np.ra
     dtypes = [problem.values[i].dtype for i in problem.active] + [y.dtype]
     eps = max(float(np.finfo(d).eps) for d in dtypes)
     bench = Bench(problem, y.astype(float), y.dtype, np.isfinite(y), eps, rtol or 0.0, atol or 0.0, rng)
+    bench.measure_jitter()
     g = bench.cotangent()
     with quiet():
         raw = problem.pull(g.astype(y.dtype), problem.copies())
         repeated = problem.pull(g.astype(y.dtype), problem.copies())
     for i, d, d2 in zip(problem.active, raw, repeated, strict=True):
-        if d is None:
+        if d is None or d2 is None:
             continue
         x = problem.values[i]
         if d.shape != x.shape:

@@ -33,8 +33,8 @@ def mismatch(bench: Bench, outcome: Outcome, g: Array, order: int) -> Mismatch:
         difference *= difference > 40 * outcome.error + 1e-6 * np.abs(outcome.numerical)
     if difference.any():  # seen in the gradient itself: more telling than one entry of the Jacobian
         flat = int(np.argmax(difference))
-        numbers = (float(a.flat[flat]) for a in (outcome.claimed, outcome.numerical, outcome.error))
-        worst = Wrong(flat, None, *numbers, tolerance=0.0)
+        claimed, value, error = (float(a.flat[flat]) for a in (outcome.claimed, outcome.numerical, outcome.error))
+        worst = Wrong(flat, None, claimed, value, error, tolerance=0.0)
     index = tuple(int(i) for i in np.unravel_index(worst.index, shape))
     inputs = [(problem.label(i), v) for i, v in enumerate(problem.values) if isinstance(v, (np.ndarray, Tensor))]
     evidence = Evidence(
@@ -72,7 +72,7 @@ def _claim(bench: Bench, argument: int, g: Array) -> Array:
 
 
 def _sample(bench: Bench, outcome: Outcome, g: Array) -> None:
-    """Compute the numerical gradient at some elements, if the check compared only sums: the lines through a wrong one."""
+    """If the check compared only sums, compute the numerical gradient along the lines through a wrong element."""
     if np.isfinite(outcome.numerical).any():
         return
     shape, size = outcome.claimed.shape, outcome.claimed.size

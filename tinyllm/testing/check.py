@@ -243,7 +243,7 @@ def _confirmed(
     for n in wrong[np.argsort(-np.nan_to_num(severity, nan=np.inf))][:4]:
         row = n // (probe.sources.size // len(cotangents))
         alone = single_probe(bench, outcome.argument, int(probe.sources[n]), cotangents[row], claims[row], blurs[row])
-        if judge(bench, alone, typical=0.0).wrong[0]:
+        if judge(bench, alone, _typical(claims)).wrong[0]:
             return True
     return False
 
@@ -275,7 +275,7 @@ def _check_projections(bench: Bench, outcome: Outcome, place: int, g: Array, blu
 def _bisect(bench: Bench, outcome: Outcome, direction: Array, g: Array, claimed: Array, blur: Array) -> None:
     """Find elements whose gradient is wrong by halving the block that moves, stepping over kinks."""
     label = bench.problem.label(outcome.argument)
-    typical = float(np.sqrt(np.sum(np.where(np.isfinite(claimed), claimed * direction, 0.0) ** 2) / claimed.size))
+    typical = _typical(claimed * direction)
     within = np.ones(claimed.shape, dtype=bool)
 
     def differs(block: Array) -> bool:
@@ -345,5 +345,6 @@ def _index(flat: int, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _typical(claimed: Array) -> float:
-    finite = claimed[np.isfinite(claimed)]
-    return float(np.sqrt(np.mean(finite**2))) if finite.size else 0.0
+    size = np.abs(claimed[np.isfinite(claimed)])
+    largest = float(size.max(initial=0.0))
+    return largest * float(np.sqrt(np.mean((size / largest) ** 2))) if largest else 0.0

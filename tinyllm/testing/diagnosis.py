@@ -104,7 +104,7 @@ def _factor(e: Evidence) -> str | None:
 
 
 def _constant_ratio(e: Evidence, a: Array, b: Array) -> float | None:
-    """c where ``a = c b`` on the known elements, c not 1."""
+    """The c for which ``a = c b`` on the known elements, if there is one and it is not 1."""
     with quiet():
         solid = e.known & (np.abs(b) > 1e3 * e.close) & (np.abs(b) > 1e-3 * e.size)
         if solid.sum() < min(2, e.x.size):
@@ -273,14 +273,13 @@ def _missing_sum(e: Evidence) -> str | None:
                         f"gradient is that of the {word} one alone; sum over axis {which}"
                     )
     matches = np.flatnonzero((np.abs(terms - value) <= near) & reached)
-    if matches.size == 1 and reached.sum() <= terms.size / 2 + 1:
-        last = matches[0] == np.flatnonzero(reached)[-1]
-        return (
-            f"a sum is missing: this element reaches {int(reached.sum())} outputs (a repeated index?), and only the "
-            f"{'last' if last else 'one'} at {tuple(int(i) for i in np.unravel_index(matches[0], terms.shape))} counts: "
-            "add the contributions (np.add.at), do not assign them"
-        )
-    return None
+    if matches.size != 1 or reached.sum() > terms.size / 2 + 1:
+        return None
+    at = tuple(int(i) for i in np.unravel_index(matches[0], terms.shape))
+    return (
+        f"a sum is missing: this element reaches {int(reached.sum())} outputs (a repeated index?), and only the one at "
+        f"{at} counts: add the contributions (np.add.at), do not assign them"
+    )
 
 
 def _shifted(e: Evidence) -> str | None:

@@ -54,7 +54,7 @@ class Verdict:
 
 
 class Ladder(NamedTuple):
-    """Central differences, the rounding error each must have, and the steps, (L, N); and where the slope bends, (N,)."""
+    """Central differences, their rounding errors, and the steps, (L, N) each; where the slope bends, (N,)."""
 
     slopes: Array
     floors: Array
@@ -63,7 +63,7 @@ class Ladder(NamedTuple):
 
     def of(self, labels: Array) -> Ladder:
         """Some of the columns."""
-        return Ladder(*(a[:, labels] for a in self[:3]), self.bent[labels])
+        return Ladder(self.slopes[:, labels], self.floors[:, labels], self.steps[:, labels], self.bent[labels])
 
 
 def judge(bench: Bench, probe: Probe, typical: float, patient: bool = True) -> Verdict:
@@ -81,7 +81,7 @@ def judge(bench: Bench, probe: Probe, typical: float, patient: bool = True) -> V
     steps = probe.steps()
     step, unit = next(steps)
     ladder = climb(bench, probe, step, unit)
-    value, error, size = settle([extrapolate(*ladder[:3])], probe.claimed, bench.eps**0.2)
+    value, error, size = settle([extrapolate(*ladder[:3])])
     value, error = _complex(bench, probe, step, unit, value, error)
     movable = unit > 0
     tolerance, differs, poor = _compare(bench, probe, np.arange(len(value)), value, error, typical)
@@ -94,7 +94,7 @@ def judge(bench: Bench, probe: Probe, typical: float, patient: bool = True) -> V
                 break
             history.append(climb(bench, probe, other, other_unit).of(doubted))
             found.append(extrapolate(*history[-1][:3]))
-            settled = settle(found, probe.claimed[doubted], bench.eps**0.2)
+            settled = settle(found)
             value[doubted], error[doubted], size[doubted] = settled
             tolerance[doubted], differs[doubted], again = _compare(
                 bench, probe, doubted, value[doubted], error[doubted], typical
@@ -123,7 +123,9 @@ def _compare(
     """The tolerance, whether the claims differ by more, and whether the numerical value is too poor to tell."""
     claimed = probe.claimed[labels]
     with quiet():
-        tolerance = SAFETY * error + 2 * SAFETY * probe.blur[labels] + bench.rtol * np.abs(value) + bench.atol
+        # the last term: where a result has underflowed to 0 its changes are lost without a trace
+        tolerance = SAFETY * error + 2 * SAFETY * probe.blur[labels] + 2 * bench.eps * typical
+        tolerance += bench.rtol * np.abs(value) + bench.atol
         differs = ~(np.abs(value - claimed) <= tolerance) | ~np.isfinite(claimed)
         size = np.maximum(np.maximum(np.abs(value), np.abs(claimed)), 1e-3 * typical)
         return tolerance, differs, ~(error <= bench.eps**0.5 * size)
@@ -143,7 +145,7 @@ def climb(bench: Bench, probe: Probe, step: Array, unit: Array) -> Ladder:
             else:  # the distance that was really moved
                 width = np.abs((x + offset) - (x - offset)).ravel()[probe.sources].astype(float)
             slopes.append(probe.total(plus - minus) / width)
-            noise = bench.eps * probe.gross(np.maximum(np.abs(plus), np.abs(minus))) + probe.shake
+            noise = probe.gross(bench.eps * np.maximum(np.abs(plus), np.abs(minus)) + bench.jitter) + probe.shake
             floors.append(4 * noise / width)
             if t in (LEVELS[0], LEVELS[-1]):
                 bends.append(probe.gross(np.abs(plus - 2 * known + minus)))
@@ -193,7 +195,7 @@ def _look_from_both_sides(
     with quiet():
         near = _one_sided(bench, probe, step, unit, NEAR)
         nearer = _one_sided(bench, probe, step, unit, NEARER)
-        rounding = 32 * bench.eps * probe.gross(np.abs(bench.known)) / (NEARER * unit)
+        rounding = 32 * probe.gross(bench.eps * np.abs(bench.known) + bench.jitter) / (NEARER * unit)
         slope = nearer.largest
         kink = (nearer.gap > 0.5 * near.gap) & (nearer.gap > rounding) & (nearer.gap > 1e-3 * slope)
         kink &= np.isfinite(nearer.gap) & (coarse | unresolved)

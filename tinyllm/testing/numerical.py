@@ -48,6 +48,7 @@ def numerical_vjp(f: Callable[..., Any], g: Any, *inputs: Any) -> tuple[Array | 
     if cotangent.shape != y.shape:
         raise ValueError(f"the cotangent has shape {cotangent.shape}, but the result has shape {y.shape}")
     bench = Bench(problem, y.astype(float), y.dtype, np.isfinite(y), eps, 0.0, 0.0, np.random.default_rng(0))
+    bench.measure_jitter()
     results: list[Array | None] = [None] * len(inputs)
     for i in problem.active:
         results[i] = gradient_from_values(bench, i, np.where(bench.finite, cotangent, 0.0))[0]
@@ -66,6 +67,7 @@ def gradient_from_values(bench: Bench, argument: int, g: Array) -> tuple[Array, 
         if not np.all(verdict.error <= bench.eps**0.5 * np.abs(verdict.value)):
             size = float(np.max(np.abs(verdict.value), initial=0.0, where=np.isfinite(verdict.value)))
             verdict = judge(bench, replace(probe, claimed=verdict.value), typical=size)
+        assert probe.sources is not None
         value.flat[probe.sources], error.flat[probe.sources] = verdict.value, verdict.error
     return np.where(np.isfinite(error), value, np.nan), error
 

@@ -198,7 +198,7 @@ def _refuse_aliases(name: str, found: list[tuple[str, Array | None]], others: li
 
 def _share(a: Array, b: Array) -> bool:
     try:
-        return np.shares_memory(a, b, max_work=100_000)
+        return np.shares_memory(a, b, max_work=100_000)  # type: ignore[arg-type]
     except np.exceptions.TooHardError:
         return False
 

@@ -49,19 +49,12 @@ def extrapolate(slopes: Array, floors: Array, steps: Array) -> Estimates:
     return Estimates(refined[1:], np.where(np.isfinite(error), error, np.inf), steps[3:])
 
 
-def settle(found: Sequence[Estimates], claimed: Array, coarse: float) -> Estimates:
+def settle(found: Sequence[Estimates]) -> Estimates:
     """The best value, its error, and its step, from estimates at many steps: (N,) each.
 
-    Where estimates contradict each other although each looks certain, something lies between the points of the larger
-    steps (a kink, an edge of the domain): the smaller steps are believed. Where they agree, the most certain is taken.
-
-    Parameters
-    ----------
-    found : sequence of Estimates
-    claimed : (N,)
-        Only to tell which errors are large.
-    coarse : float
-        Estimates with a larger relative error are not used to contradict others.
+    From the smallest step upwards the more certain of two estimates that agree is kept, until one contradicts it:
+    then something lies between the points of the larger steps (a kink, an edge of the domain, a bend), and the smaller
+    are believed. The errors are bounds, so that an estimate that is off by more than both contradicts.
     """
     value, error, step = (np.concatenate(parts) for parts in zip(*found, strict=True))
     order = np.argsort(step, axis=0, kind="stable")
@@ -72,28 +65,16 @@ def settle(found: Sequence[Estimates], claimed: Array, coarse: float) -> Estimat
         with np.errstate(invalid="ignore"):
             noise = np.median((step * error)[: len(value) // 2], axis=0)
             error = np.maximum(error, np.where(np.isfinite(noise), noise / step, 0.0))
-    least = np.argmin(error, axis=0)[None]
-    best, best_error, best_step = (np.take_along_axis(a, least, axis=0)[0] for a in (value, error, step))
-    kept, kept_step = np.full(best.shape, np.nan), best_step
-    kept_error = np.full(best.shape, np.inf)
-    members = np.zeros(best.shape, dtype=int)
-    done = np.zeros(best.shape, dtype=bool)
-    with np.errstate(invalid="ignore"):
-        for v, e, h in zip(value, error, step, strict=True):
-            certain = (e <= coarse * np.maximum(np.abs(v), np.abs(claimed))) & ~done
-            agrees = np.abs(v - kept) <= 4 * (e + kept_error)
-            done |= certain & ~agrees & (members >= 2)
-            begin = certain & ~agrees & (members < 2)
-            join = certain & agrees
-            members = np.where(begin, 1, members + join)
-            adopt = begin | (join & (e < kept_error))
-            kept, kept_error, kept_step = (
-                np.where(adopt, new, old) for new, old in ((v, kept), (e, kept_error), (h, kept_step))
-            )
-    use = members >= 2
-    return Estimates(
-        np.where(use, kept, best), np.where(use, kept_error, best_error), np.where(use, kept_step, best_step)
-    )
+    best, best_error, best_step = value[0], error[0], step[0]
+    contradicted = np.zeros(best.shape, dtype=bool)
+    for v, e, h in zip(value[1:], error[1:], step[1:], strict=True):
+        with np.errstate(invalid="ignore"):
+            contradicted |= np.isfinite(e) & (np.abs(v - best) > e + best_error)
+        adopt = ~contradicted & (e <= best_error)
+        best, best_error, best_step = (
+            np.where(adopt, new, old) for new, old in ((v, best), (e, best_error), (h, best_step))
+        )
+    return Estimates(best, best_error, best_step)
 
 
 def scales(x: Array) -> Iterator[Array]:

@@ -150,6 +150,7 @@ def _model(settings: Settings, tokenizer: Tokenizer) -> GPT:
         n_embd=settings.n_embd,
         n_layer=settings.n_layer,
         n_head=settings.n_head,
+        initializer_range=settings.init_std,
         embd_pdrop=settings.dropout,
         attn_pdrop=settings.dropout,
         resid_pdrop=settings.dropout,

@@ -41,6 +41,7 @@ class Settings:
     n_head: int = setting(4, "attention heads, a divisor of n_embd", 1, 1000)
     n_embd: int = setting(128, "channels", 1, 100_000)
     block_size: int = setting(128, "tokens in a window: the context of the model", 2, 2**20)
+    init_std: float = setting(0.08, "standard deviation of the first weights", 0.0)
     dropout: float = setting(0.0, "dropout probability", 0.0, 0.99)
 
     steps: int = setting(1800, "optimiser steps", 1)

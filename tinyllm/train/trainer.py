@@ -260,7 +260,8 @@ class Trainer:
             total += value
             for p, g in zip(parameters, found, strict=True):
                 if g is not None:
-                    p.grad = g if p.grad is None else p.grad + g
+                    # A copy: two parameters may have been given one and the same gradient, and clipping is in place.
+                    p.grad = Tensor(g) if p.grad is None else p.grad + g
         return total
 
     def _pieces(self, batch: Batch) -> Iterator[tuple[int, Batch]]:
@@ -296,7 +297,7 @@ class Trainer:
     def _report(self, what: str, value: float, culprit: str) -> str:
         kept = f"; the last good checkpoint is {self.folder / checkpoint.FILE}" if self.folder else ""
         return (
-            f"the {what} became {value} in step {self.at.step + 1}: {culprit}{kept}; "
+            f"the {what} became {value} at step {self.at.step + 1}: {culprit}{kept}; "
             f"a lower lr, a longer warmup or a smaller clip usually helps"
         )
 
@@ -306,7 +307,7 @@ class Trainer:
         if self.held_out:
             loss = mean_loss(self.model, self.held_out(), self.plan.count, self._workers)
             if not math.isfinite(loss):
-                raise DivergedError(self._report("held-out loss", loss, "the last update spoilt the parameters"))
+                raise DivergedError(self._report("held-out loss", loss, "the update before it spoilt the parameters"))
             if loss < self.at.best_loss:
                 self.at.best_loss, self.at.best_step, self.at.stale = loss, self.at.step, 0
                 if self.plan.patience:
