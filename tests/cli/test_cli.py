@@ -170,6 +170,14 @@ def test_resume_refuses_another_text(capsys, run, text, tmp_path):
     assert "not the one" in fails(capsys, "eval", run)
 
 
+def test_the_last_position_learns_too(trained, text):
+    # Beyond the context every token is predicted from the last position: untrained, it would write nonsense.
+    first = tl.models.GPT(tl.models.GPT.from_pretrained(trained).config, rng=np.random.default_rng(0))
+    last = tl.models.GPT.from_pretrained(trained)
+    moved = np.abs(last.transformer.wpe.weight.data - first.transformer.wpe.weight.data).mean(axis=-1)
+    assert moved[-1] > 0.3 * moved.mean()
+
+
 def test_generate_streams_the_same_text_that_json_holds(capsys, trained):
     flags = ["--prompt", "the c", "--max-new-tokens", "40", "--seed", "5"]
     shown = says(capsys, "generate", trained, *flags)
@@ -265,7 +273,7 @@ def test_a_folder_of_weights_alone_can_be_used(capsys, run, text):
     [
         (b"", "empty"),
         (b"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "no character but 'a'"),
-        (b"short text", "shorter than one block of 16"),
+        (b"short text", "too few for one block of 16"),
         (b"caf\xe9 au lait", "byte 3 is 0xe9"),
     ],
 )

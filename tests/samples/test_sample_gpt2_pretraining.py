@@ -8,6 +8,7 @@ import pytest
 import tinyllm as tl
 from tinyllm.errors import ConfigError
 from tinyllm.samples import gpt2_pretraining
+from tinyllm.samples.material import excerpt
 from tinyllm.text import ByteLevelBPE, load_tokenizer
 
 SMALL = {
@@ -37,13 +38,12 @@ def test_c002c_block_is_the_context(prose, tokenizer):
     assert (moved[:-1] > 1e-3).all()  # the last position of a block predicts nothing that is in it
 
 
-def test_c002c_parts_documents(prose, tokenizer):
+def test_c002c_parts_documents(prose, tokenizer, capsys):
     """An end-of-text token stands behind each document, and the number of steps is that of the epochs."""
     steps = gpt2_pretraining(prose, tokenizer=tokenizer, **SMALL).steps
-    from tinyllm.samples.material import excerpt
-
     documents = excerpt(prose, 6000).documents
     tokens = sum(len(tokenizer.encode(document.text)) + 1 for document in documents)
+    assert f" {tokens:,} tokens\n" in capsys.readouterr().out
     assert steps == 3 * -(-tokens // (8 * 16))
 
 
@@ -80,7 +80,7 @@ def test_c002c_pretrained_needs_its_tokenizer(prose, tmp_path):
 def test_c002c_at_the_documents_sizes(prose, data_folder):
     """GPT-2 itself, 124 M parameters less the 896 positions that no block reaches, with its own tokens."""
     folder = data_folder / "gpt2_bpe"
-    tokenizer = ByteLevelBPE.from_pair(folder / "encoder.json", folder / "vocab.bpe")
+    tokenizer = ByteLevelBPE.from_pair(folder / "encoder.json.gz", folder / "vocab.bpe.gz")
     trained = gpt2_pretraining(prose, characters=6000, tokenizer=tokenizer)
     assert trained.model.num_parameters() == 124_439_808 - 896 * 768
     assert trained.steps == 3 * 3

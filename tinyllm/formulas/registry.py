@@ -130,9 +130,10 @@ def resolve(dotted: str) -> object:
 def gaps(entry: Formula, root: Path) -> list[str]:
     """What an entry lacks, one sentence each; an empty list when it holds what its status promises.
 
-    An open entry may lack its library counterpart, but it has to say what is missing and to name it; once all that it
-    names exists, that it is still open is a gap. Every test it names must exist. A complete one has loops, tests and a library counterpart (a claim needs none); what it announces as
-    misprinted it has to list as an erratum with a test, and with code that shows it.
+    An open entry may lack its library counterpart, but it has to say what is missing and to name it: once all that it
+    names exists, to be open is a gap. Every test it names must exist. A complete one has loops, tests and a library
+    counterpart (a claim needs none); what it announces as misprinted it has to list as an erratum with a test, and with
+    code that shows it. Kernels, where any are named, must exist.
 
     Parameters
     ----------

@@ -21,7 +21,7 @@ METHODS = ("forward", "_update")
 
 
 def listing() -> str:
-    """One line for each entry: id, title, places in the documents, chapter, and what an open one waits for.
+    """One line for each entry: id, title, chapter, whether it is open, and its places in the documents.
 
     Returns
     -------
@@ -32,8 +32,9 @@ def listing() -> str:
     lines = []
     for e in entries:
         chapter = f"chapter {e.chapter}" if e.chapter else ""
-        state = f"open: {e.reason}" if e.status == "open" else ""
-        lines.append(f"{e.id:{ids}}  {e.title:{titles}}  {chapter:10}  {_places(e)}  {state}".rstrip())
+        state = "open" if e.status == "open" else ""
+        places = ", ".join(f"{document[:3]} {section}" for document, section in e.where)
+        lines.append(f"{e.id:{ids}}  {e.title:{titles}}  {chapter:10}  {state:4}  {places}")
     return "\n".join(lines)
 
 
@@ -49,7 +50,7 @@ def ladder(id: str) -> str:
     -------
     str
         The formula and its errata, the literal loops, the library's code with its derivative rules, the Numba and CUDA
-        kernels where there are any, the tests and the chapter.
+        kernels, the tests and the chapter.
 
     Raises
     ------
@@ -62,11 +63,13 @@ def ladder(id: str) -> str:
         ("Formula", _formula(entry)),
         ("Loops (float64)", _loops(entry)),
         ("Library", _library(entry)),
-        ("Numba kernels", _kernels(entry, "cpu")),
-        ("CUDA kernels", _kernels(entry, "cuda")),
+        ("Numba kernels", _kernels(entry, "cpu") or "none: NumPy computes it"),
+        ("CUDA kernels", _kernels(entry, "cuda") or "none yet"),
         ("Tests", "\n".join(entry.tests)),
         ("Chapter", entry.chapter or "none"),
     ]
+    if entry.kind != "formula" and not entry.kernels:
+        del rungs[3:5]
     parts = [f"{title}\n{'=' * len(title)}"]
     parts += [_heading(number, name) + "\n\n" + text for number, (name, text) in enumerate(rungs, start=1)]
     return "\n\n".join(parts) + "\n"
@@ -81,7 +84,7 @@ def _formula(entry: Formula) -> str:
         lines += [f"    {entry.latex}", ""]
     if entry.printed:
         lines += ["As printed:", f"    {entry.printed}", ""]
-    lines += [textwrap.fill(entry.meaning, WIDTH), "", f"Where: {_places(entry)}"]
+    lines += [textwrap.fill(entry.meaning, WIDTH), "", "Where: " + ", ".join(map(" ".join, entry.where))]
     if entry.axes:
         lines.append(f"Axes: {entry.axes}")
     if entry.source:
@@ -150,7 +153,10 @@ def operations(function: Callable[..., Any]) -> dict[str, Any]:
 def _rule(function: Callable[..., Any], name: str, op: Any) -> Iterator[str]:
     """How a gradient passes an operation: a primitive's line of the table; a fused one's `ref` and NumPy kernel."""
     if op.ref is None:
-        yield _assignment(sys.modules[function.__module__], name)
+        module = sys.modules[function.__module__]
+        yield _assignment(module, name)
+        if vars(module).get(op.forward.__name__) is op.forward:  # where it is more than NumPy's function or a lambda
+            yield _source(op.forward, note="NumPy, forward")
         return
     yield _source(op.ref, note=f"{op.name} in small operations: the oracle, and what is differentiated twice")
     kernel = op.impls["numpy"]()
@@ -174,7 +180,7 @@ def _helpers(function: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
 
 def _kernels(entry: Formula, device: str) -> str:
     named = [dotted for dotted in entry.kernels if dotted.startswith(f"tinyllm.kernels.{device}.")]
-    return "\n\n".join(_source(inspect.unwrap(resolve(dotted)), dotted) for dotted in named) or "none yet"  # type: ignore[arg-type]
+    return "\n\n".join(_source(resolve(dotted), dotted) for dotted in named)
 
 
 # --- reading sources --------------------------------------------------------------------------------------------------
@@ -203,10 +209,6 @@ def _place(found: Any) -> str:
     found = inspect.unwrap(found)
     file = Path(inspect.getsourcefile(found) or "").relative_to(ROOT).as_posix()
     return file if inspect.ismodule(found) else f"{file}:{inspect.getsourcelines(found)[1]}"
-
-
-def _places(entry: Formula) -> str:
-    return ", ".join(f"{document[:3]} {section}" for document, section in entry.where)
 
 
 def _heading(number: int, name: str) -> str:

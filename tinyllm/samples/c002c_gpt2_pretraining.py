@@ -47,7 +47,7 @@ class Pretrained:
 
 def gpt2_pretraining(
     data: Source = "stdlib-prose",
-    characters: int = 60_000,
+    characters: int = 10_000,
     tokenizer: Tokenizer | None = None,
     pretrained: str | os.PathLike[str] | None = None,
     output_dir: str | os.PathLike[str] | None = None,

@@ -82,6 +82,7 @@ class Outcome:
     resolutions: list[Array] = field(default_factory=list)
     kinks: list[Kink] = field(default_factory=list)
     kink_count: int = 0
+    unjudged: int = 0
     wrong: list[Wrong] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -124,6 +125,11 @@ def check_arguments(bench: Bench, g: Array) -> list[Outcome]:
                 _check_every_element(bench, outcome, place, pairing, g, blur)
             else:
                 _check_projections(bench, outcome, place, g, blur)
+        if outcome.unjudged:
+            outcome.notes.append(
+                f"{bench.problem.label(argument)}: {outcome.unjudged} numbers were not judged: the function "
+                "changes too much within the smallest steps"
+            )
     return outcomes
 
 
@@ -142,7 +148,7 @@ def claimed_jacobian(bench: Bench, claims: list[Array | None]) -> list[tuple[Arr
             continue
         g.flat[j] = 1.0
         rows.append(bench.pull(g))
-        blurs.append(bench.blur(g, rows[-1], draws=1))
+        blurs.append(bench.blur(g, rows[-1]))
     return [
         (_stacked([row[k] for row in rows], claim), _stacked([row[k] for row in blurs], claim))
         for k, claim in enumerate(claims)
@@ -174,11 +180,14 @@ def _check_jacobian(bench: Bench, outcome: Outcome, g: Array, blur: Array, jacob
     if outcome.wrong:
         return
     # every row is right; what is left to show is that the rule is linear in its cotangent
+    sizes = next(scales(bench.problem.values[outcome.argument])).ravel()
     with np.errstate(invalid="ignore"):
         combined = weights @ np.where(np.isfinite(jacobian), jacobian, 0.0)
         gross = np.abs(weights) @ np.where(np.isfinite(jacobian), np.abs(jacobian), 0.0)
         spread = np.abs(weights) @ np.where(np.isfinite(blurs), blurs, 0.0)
-        bound = 64 * bench.eps * gross + 8 * (blur.ravel() + spread) + error
+        noise = np.abs(weights) @ (bench.eps * np.abs(bench.known) + bench.jitter).ravel()
+        noise = noise / np.where(sizes > 0, sizes, 1.0) + 4 * bench.eps
+        bound = 64 * bench.eps * (gross + typical) + 8 * (blur.ravel() + spread + noise) + error
         off = np.abs(outcome.claimed.ravel() - combined) > bound + bench.atol + bench.rtol * np.abs(combined)
     off &= np.isfinite(outcome.claimed.ravel())
     if off.any():
@@ -218,7 +227,7 @@ def _with_another(
 ) -> tuple[list[Array], Array, Array]:
     """The cotangent `g` and a second one, with their claims and blurs, one row each."""
     claims = bench.pull(second)
-    other, moved = claims[place], bench.blur(second, claims, draws=1)[place]
+    other, moved = claims[place], bench.blur(second, claims)[place]
     if other is None or moved is None:
         return [g], outcome.claimed[None], blur[None]
     return [g, second], np.stack([outcome.claimed, other]), np.stack([blur, moved])
@@ -323,6 +332,8 @@ def _judge(bench: Bench, outcome: Outcome, probe: Probe, typical: float) -> Verd
         used = np.abs(verdict.value - probe.claimed) / verdict.tolerance
     outcome.worst = max(outcome.worst, float(np.max(used[sound & (verdict.tolerance > 0)], initial=0.0)))
     if probe.sources is not None:
+        movable = np.isfinite(bench.problem.values[outcome.argument].ravel()[probe.sources])
+        outcome.unjudged += int((movable & ~verdict.judged).sum())
         outcome.resolutions.append(verdict.tolerance[sound])
         for n in np.flatnonzero(verdict.kinked):
             outcome.kink_count += 1

@@ -47,7 +47,8 @@ def numerical_vjp(f: Callable[..., Any], g: Any, *inputs: Any) -> tuple[Array | 
     cotangent = np.asarray(g.numpy() if isinstance(g, Tensor) else g, dtype=float)
     if cotangent.shape != y.shape:
         raise ValueError(f"the cotangent has shape {cotangent.shape}, but the result has shape {y.shape}")
-    bench = Bench(problem, y.astype(float), y.dtype, np.isfinite(y), eps, 0.0, 0.0, np.random.default_rng(0))
+    rng = np.random.default_rng(0)
+    bench = Bench(problem, y.astype(float), y.dtype, np.isfinite(y), eps, 0.0, 0.0, rng, np.zeros(y.shape))
     bench.measure_jitter()
     results: list[Array | None] = [None] * len(inputs)
     for i in problem.active:

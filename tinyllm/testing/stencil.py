@@ -22,6 +22,12 @@ from tinyllm.testing.problem import Array
 LEVELS = tuple(2.0**-k for k in range(2, 9))
 
 
+# An estimated error that grows by this factor with the step ends the search for a better one.
+RISE = 30.0
+# The relative error of estimates that may contradict others.
+CERTAIN = 1e-3
+
+
 class Estimates(NamedTuple):
     """Values of a derivative with their estimated errors, one row for each step: (K, N) each."""
 
@@ -49,32 +55,58 @@ def extrapolate(slopes: Array, floors: Array, steps: Array) -> Estimates:
     return Estimates(refined[1:], np.where(np.isfinite(error), error, np.inf), steps[3:])
 
 
-def settle(found: Sequence[Estimates]) -> Estimates:
+def settle(found: Sequence[Estimates], claimed: Array, unsure: Array, typical: float) -> Estimates:
     """The best value, its error, and its step, from estimates at many steps: (N,) each.
 
-    From the smallest step upwards the more certain of two estimates that agree is kept, until one contradicts it:
-    then something lies between the points of the larger steps (a kink, an edge of the domain, a bend), and the smaller
-    are believed. The errors are bounds, so that an estimate that is off by more than both contradicts.
+    From the smallest step upwards the more certain of two estimates is kept, as long as they agree. When one
+    contradicts what is kept by more than both errors, something lies between the points of its steps and the smaller
+    ones (a kink, a wave, the resolution of the numbers), and a second cluster of estimates begins. Of several clusters
+    the one nearest to the claim is returned: at one scale or another the claim may be right.
+
+    Parameters
+    ----------
+    found : sequence of Estimates
+    claimed : (N,)
+    unsure : (N,)
+        What may be between a right claim and an exact value.
+    typical : float
+        The size of a claim.
     """
     value, error, step = (np.concatenate(parts) for parts in zip(*found, strict=True))
     order = np.argsort(step, axis=0, kind="stable")
     value, error, step = (np.take_along_axis(a, order, axis=0) for a in (value, error, step))
-    if len(value) >= 12:
-        # Noise in the values does the more harm the smaller the step: its size is step * error at the small steps,
-        # and the median does not fall for two noisy values that happen to agree.
-        with np.errstate(invalid="ignore"):
-            noise = np.median((step * error)[: len(value) // 2], axis=0)
-            error = np.maximum(error, np.where(np.isfinite(noise), noise / step, 0.0))
+    with np.errstate(all="ignore"):
+        # Noise in the values does the more harm the smaller the step: step * error there is its size, and two noisy
+        # values that happen to agree do not make it smaller.
+        noise = np.maximum.accumulate(np.where(np.isfinite(error), step * error, 0.0), axis=0)
+        error = np.maximum(error, np.nan_to_num(noise / step))
     best, best_error, best_step = value[0], error[0], step[0]
-    contradicted = np.zeros(best.shape, dtype=bool)
-    for v, e, h in zip(value[1:], error[1:], step[1:], strict=True):
-        with np.errstate(invalid="ignore"):
-            contradicted |= np.isfinite(e) & (np.abs(v - best) > e + best_error)
-        adopt = ~contradicted & (e <= best_error)
-        best, best_error, best_step = (
-            np.where(adopt, new, old) for new, old in ((v, best), (e, best_error), (h, best_step))
-        )
-    return Estimates(best, best_error, best_step)
+    chosen, distance = Estimates(best, best_error, best_step), np.full(best.shape, np.inf)
+    blunt, first = np.zeros(best.shape, dtype=bool), np.ones(best.shape, dtype=bool)
+    with np.errstate(invalid="ignore"):
+
+        def closer(before: Estimates, at: Array, where: Array) -> tuple[Estimates, Array]:
+            """The choice between what was chosen before and a cluster that is complete."""
+            size = np.maximum(np.maximum(np.abs(best), np.abs(claimed)), 1e-3 * typical)
+            trusted = where & (first | (best_error <= CERTAIN * size))
+            far = np.abs(best - claimed) / (best_error + unsure)
+            use = trusted & ~(far >= at)
+            picked = (np.where(use, new, old) for new, old in zip((best, best_error, best_step), before, strict=True))
+            return Estimates(*picked), np.where(use, far, at)
+
+        for v, e, h in zip(value[1:], error[1:], step[1:], strict=True):
+            usable = np.isfinite(e)
+            contradicts = usable & (np.abs(v - best) > e + best_error)
+            chosen, distance = closer(chosen, distance, contradicts)
+            first &= ~contradicts
+            # after an error that grew there may be small ones again, from steps over whole waves
+            blunt = (blunt | (usable & (e > RISE * best_error))) & ~contradicts
+            adopt = contradicts | (~blunt & (e <= best_error))
+            best, best_error, best_step = (
+                np.where(adopt, new, old) for new, old in ((v, best), (e, best_error), (h, best_step))
+            )
+        chosen, _ = closer(chosen, distance, np.ones(best.shape, dtype=bool))
+    return chosen
 
 
 def scales(x: Array) -> Iterator[Array]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tinyllm.data import Batches, eval_windows
+from tinyllm.data import Batches
 from tinyllm.errors import CheckpointError, ConfigError, DataError
 from tinyllm.generation import generate
 from tinyllm.metrics import perplexity
@@ -21,10 +20,11 @@ from tinyllm.text import Tokenizer, load_tokenizer
 from tinyllm.train import checkpoint
 from tinyllm.train.console import Console
 from tinyllm.train.folder import NewFolder
-from tinyllm.train.prepare import Part, Prepared, prepare
+from tinyllm.train.prepare import Prepared, prepare
 from tinyllm.train.report import bits_per_character, draw_loss, read_log
 from tinyllm.train.settings import Settings
-from tinyllm.train.trainer import Batch, Plan, Trainer, append_log, mean_loss
+from tinyllm.train.task import NextToken
+from tinyllm.train.trainer import Plan, Trainer, append_log, mean_loss
 
 SETTINGS = "settings.toml"
 
@@ -161,7 +161,14 @@ def _model(settings: Settings, tokenizer: Tokenizer) -> GPT:
 
 
 def _trainer(settings: Settings, prepared: Prepared, model: GPT, folder: Path, console: Console | None) -> Trainer:
-    batches = Batches(prepared.train.tokens, settings.batch_size, settings.block_size, settings.seed)
+    n, T = len(prepared.train.tokens), settings.block_size
+    if n <= T:
+        raise DataError(
+            f"the training text has {n} tokens: too few for one block of {T} and the token after it; "
+            f"lower block_size to at most {max(2, n - 1)}, or give more text"
+        )
+    task = NextToken(model)
+    batches = Batches(prepared.train.tokens, settings.batch_size, T + 1, settings.seed)
     parameters = list(model.parameters())
     groups = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": settings.weight_decay},
@@ -181,28 +188,23 @@ def _trainer(settings: Settings, prepared: Prepared, model: GPT, folder: Path, c
     def sample(step: int) -> str:
         return _sample(model, prepared.tokenizer, settings.sample_tokens, seed=(settings.seed, step))
 
-    trainer = Trainer(
-        model,
+    return Trainer(
+        task,
         batches,
         AdamW(groups, lr=settings.lr, betas=(settings.beta1, settings.beta2)),
         plan,
         folder=folder,
-        held_out=lambda: _windows(settings, prepared.watched, settings.eval_windows),
+        held_out=lambda: task.windows(prepared.watched.tokens, settings.batch_size, settings.eval_windows),
         sample=sample if settings.sample_tokens else None,
         extra=_extra(settings, prepared),
         saved=model.save_pretrained,
         console=console,
     )
-    return trainer
 
 
 def _extra(settings: Settings, prepared: Prepared) -> dict[str, Any]:
     """What a checkpoint holds of the job beside the trainer's own state."""
     return {"settings": settings.as_dict(), "fingerprint": prepared.fingerprint}
-
-
-def _windows(settings: Settings, part: Part, limit: int | None = None) -> Iterator[Batch]:
-    return eval_windows(part.tokens, settings.block_size, settings.batch_size, limit)
 
 
 def _sample(model: GPT, tokenizer: Tokenizer, n: int, seed: tuple[int, int]) -> str:
@@ -251,7 +253,8 @@ def _work(
         model.save_pretrained(folder)
         if console:
             console.progress("reading the whole held-out text")
-        loss = mean_loss(model, _windows(settings, prepared.held_out))
+        task = NextToken(model)
+        loss = mean_loss(task, task.windows(prepared.held_out.tokens, settings.batch_size))
     except KeyboardInterrupt:
         raise Interrupted(folder, trainer.at.step) from None
     except CheckpointError as error:

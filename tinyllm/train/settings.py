@@ -40,11 +40,11 @@ class Settings:
     n_layer: int = setting(4, "blocks", 1, 1000)
     n_head: int = setting(4, "attention heads, a divisor of n_embd", 1, 1000)
     n_embd: int = setting(128, "channels", 1, 100_000)
-    block_size: int = setting(128, "tokens in a window: the context of the model", 2, 2**20)
-    init_std: float = setting(0.08, "standard deviation of the first weights", 0.0)
+    block_size: int = setting(64, "tokens in a window: the context of the model", 2, 2**20)
+    init_std: float = setting(0.06, "standard deviation of the first weights", 0.0)
     dropout: float = setting(0.0, "dropout probability", 0.0, 0.99)
 
-    steps: int = setting(1800, "optimiser steps", 1)
+    steps: int = setting(2500, "optimiser steps", 1)
     batch_size: int = setting(16, "windows per step", 1, 2**20)
     accumulate: int = setting(1, "pieces that the batch is cut into to save memory; the result stays the same", 1)
     threads: int = setting(0, "threads that share the batch; 0: one per core, at most 8", 0, 256)
@@ -57,8 +57,8 @@ class Settings:
     clip: float = setting(1.0, "largest norm of the gradient; 0 for no limit", 0.0)
     seed: int = setting(0, "seed of split, initialisation, batches and dropout", 0, 2**63 - 1)
 
-    eval_every: int = setting(200, "steps between evaluations, each of which saves a checkpoint", 1)
-    eval_windows: int = setting(200, "held-out windows per evaluation while training; the end uses all", 1)
+    eval_every: int = setting(250, "steps between evaluations, each of which saves a checkpoint", 1)
+    eval_windows: int = setting(400, "held-out windows per evaluation while training; the end uses all", 1)
     patience: int = setting(
         0, "stop after so many evaluations without a better one, made on training text set aside", 0
     )

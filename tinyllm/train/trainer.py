@@ -434,7 +434,7 @@ def _log_file(folder: Path) -> Iterator[BinaryIO]:
 def mean_loss(
     model: Model, batches: Iterable[Batch], count: Callable[[Batch], int] = next_tokens, workers: Workers | None = None
 ) -> float:
-    """Mean loss over all predictions of the batches, without dropout and without a tape."""
+    """Mean loss over all predictions, without dropout and without a tape; the model is in training mode afterwards."""
 
     def summed(batch: Batch) -> tuple[float, int]:
         n = count(batch)

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from tinyllm.data import eval_windows
 from tinyllm.errors import ConfigError, DataError, TokenizerError
 from tinyllm.generation import generate
 from tinyllm.metrics import perplexity
@@ -20,6 +19,7 @@ from tinyllm.train.console import Console
 from tinyllm.train.prepare import prepare, read, tokens_of
 from tinyllm.train.report import bits_per_character, read_log
 from tinyllm.train.settings import Settings
+from tinyllm.train.task import NextToken
 from tinyllm.train.trainer import LOG, mean_loss
 
 _BATCH = 16  # windows evaluated at once,
@@ -190,9 +190,9 @@ def evaluate(folder: str | Path, data: str | None = None, console: Console | Non
     if console:
         console.say(str(part))
         console.progress("reading it")
-    T = model.config.n_positions
-    batch = max(1, min(_BATCH, _LOGITS // (T * model.config.vocab_size)))
-    loss = mean_loss(model, eval_windows(part.tokens, T, batch))
+    task = NextToken(model)
+    batch = max(1, min(_BATCH, _LOGITS // (model.config.n_positions * model.config.vocab_size)))
+    loss = mean_loss(task, task.windows(part.tokens, batch))
     return {
         "loss": loss,
         "bits_per_char": bits_per_character(loss, part.tokens_per_character),
