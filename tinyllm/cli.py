@@ -1,7 +1,8 @@
-"""The command line: `tinyllm train | generate | eval | info | resume`.
+"""The command line: `tinyllm train | generate | eval | info | resume | formulas | check | mutants`.
 
-Results go to standard output, progress to standard error. Exit codes: 0 done; 2 an error of the user's, with its
-message alone; 1 an error of ours, with its traceback; 130 after Ctrl-C.
+Results go to standard output, progress to standard error. Exit codes: 0 done; 1 something that was
+checked failed, or an error of ours, with its traceback; 2 an error of the user's, with its message alone; 130 after
+Ctrl-C.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             known = [flag for action in _actions(parser, options.command) for flag in action.option_strings]
             hint = nearest(unknown[0], known) if unknown[0].startswith("-") else ""
             raise ConfigError(f"{unknown[0]!r} is not an argument of `tinyllm {options.command}`{hint}")
-        options.run(options)
+        code = options.run(options) or DONE
         sys.stdout.flush()
     except TinyLLMError as error:
         return _leave(USERS, f"tinyllm: {error}")
@@ -48,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             OURS,
             f"tinyllm: {type(error).__name__}: this is a fault of tinyllm's; please report it with the lines above",
         )
-    return DONE
+    return code
 
 
 def _leave(code: int, message: str) -> int:
@@ -70,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="tinyllm", description="Language models, from the chain rule to a GPT.", allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def command(name: str, run: Callable[[argparse.Namespace], None], help: str) -> argparse.ArgumentParser:
+    def command(name: str, run: Callable[[argparse.Namespace], int | None], help: str) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=help, description=help, allow_abbrev=False)
         added.set_defaults(run=run)
         added.add_argument("--json", action="store_true", help="print one JSON object instead of text")
@@ -112,6 +113,11 @@ def _parser() -> argparse.ArgumentParser:
     resume.add_argument("folder", metavar="RUN")
     resume.add_argument("--steps", type=int, metavar="N", help="another number of steps in all")
     resume.add_argument("--data", metavar="NAME-or-PATH", help="where the same text lies now")
+
+    formulas = command(
+        "formulas", _formulas, "every formula of the documents; with an ID, its ladder from loops to kernels"
+    )
+    formulas.add_argument("id", metavar="ID", nargs="?", help="e.g. F-ATTN")
     return parser
 
 
@@ -199,6 +205,17 @@ def _info(options: argparse.Namespace) -> None:
         elif isinstance(value, int):
             value = f"{value / 2**20:,.1f} MiB" if name.endswith("bytes") else f"{value:,}"
         print(f"{name.removesuffix('_bytes').replace('_', ' '):16} {'not known' if value is None else value}")
+
+
+def _formulas(options: argparse.Namespace) -> None:
+    from tinyllm import formulas
+
+    if options.json:
+        entries = [formulas.get(options.id)] if options.id else formulas.all_formulas()
+        names = ("id", "kind", "title", "where", "latex", "library", "tests", "chapter", "status", "reason")
+        _print_json({entry.id: {name: getattr(entry, name) for name in names} for entry in entries})
+    else:
+        print(formulas.ladder(options.id) if options.id else formulas.listing())
 
 
 def _print_json(result: dict[str, Any]) -> None:

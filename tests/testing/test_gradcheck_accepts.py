@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tinyllm as tl
@@ -89,7 +89,7 @@ def test_kinks_are_reported_and_held_to_a_subgradient():
 
 def test_the_report_says_how_each_argument_was_checked():
     report = gradcheck(lambda x, w: tl.softmax(x @ w), RNG.normal(size=(300, 20)), RNG.normal(size=(20, 30)))
-    assert [a.method.split()[0] for a in report.arguments] == ["every", "projections"] or len(report.arguments) == 2
+    assert [a.method for a in report.arguments] == ["every element (20 probes)", "projections and worst entries"]
     assert all(a.worst < 1 for a in report.arguments)
     assert all(0 < a.resolution < 1e-6 for a in report.arguments)
     assert "argument 1 (w)" in str(report)
@@ -130,6 +130,7 @@ def test_no_false_alarm_on_drawn_inputs(x, name):
     gradcheck(getattr(tl, name), x)
 
 
+@settings(max_examples=15)
 @given(tensors((2, 3)), tensors(st.sampled_from([(2, 3), (3,), (2, 1), ()])))
 def test_no_false_alarm_on_drawn_broadcasts(a, b):
     gradcheck(lambda a, b: tl.maximum(a, b) * a + tl.sin(b), a, b)

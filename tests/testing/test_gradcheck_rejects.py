@@ -1,5 +1,6 @@
 """Wrong backward passes of every kind are rejected, and the message says what is wrong with them."""
 
+import importlib
 import math
 
 import numpy as np
@@ -81,7 +82,7 @@ WRONG = {
     "sign": (np.sin, (X,), lambda g, x: (-g * np.cos(x),), "the sign is wrong"),
     "zero": (np.sin, (X,), lambda g, x: (0 * x,), "zero: the argument is detached"),
     "ones": (np.sin, (X,), lambda g, x: (np.cos(x),), "g is not used"),
-    "squared cotangent": (np.sin, (X,), lambda g, x: (g * g * np.cos(x),), "not linear in g"),
+    "squared cotangent": (np.sin, (X,), lambda g, x: (g * g * np.cos(x),), "not linear in"),
     "clipped cotangent": (np.sin, (X,), lambda g, x: (np.minimum(g, 1) * np.cos(x),), "not linear in"),
     "passed on": (np.sin, (X,), lambda g, x: (g * 1,), "g is passed on unchanged"),
     "x1.001": (np.sin, (X,), cos_but(lambda d: 1.001 * d), "1.001 times what it should be"),
@@ -172,9 +173,7 @@ def test_the_message_names_argument_index_values_error_and_ratio():
     with pytest.raises(GradCheckError) as caught:
         gradcheck(np.sin, X, vjp=cos_but(one_wrong))
     (found,) = caught.value.mismatches
-    assert (found.argument, found.index, found.order) == ("argument 0", (1, 2), 1) or found.argument.startswith(
-        "argument 0"
-    )
+    assert (found.argument, found.order, found.wrong, found.compared) == ("argument 0", 1, 1, 12)
     assert found.index == (1, 2)
     assert found.claimed / found.numerical == pytest.approx(1.001, abs=1e-9)
     assert 0 < found.error < 1e-9
@@ -232,9 +231,9 @@ def test_aliases_of_the_cotangent_of_inputs_and_of_each_other():
         gradcheck(lambda a, b: a + b, X, X, vjp=lambda g, a, b: (d := g * 1, d.reshape(3, 4)))
     with pytest.raises(GradCheckError, match=r"shares its memory with argument 0 \(x\)"):
         gradcheck(lambda x: 0.5 * np.sum(x * x), np.ones(3), vjp=lambda g, x: (x,))
-    whole = np.zeros((3, 8))
 
     def halves(g, a, b):  # two windows on one array that do not overlap
+        whole = np.zeros((3, 8))
         whole[:, ::2], whole[:, 1::2] = g, 2 * g
         return whole[:, ::2], whole[:, 1::2]
 
@@ -286,8 +285,7 @@ def test_the_operation_to_blame_is_found_inside_a_function(monkeypatch):
 
 
 def test_second_order_errors_are_found_when_the_first_order_is_right(monkeypatch):
-    from tinyllm.autograd.fused import softmax as module
-
+    module = importlib.import_module("tinyllm.autograd.fused.softmax")
     op = module._softmax_op
     wrong = op.__class__(op.name, ref=lambda x, axis: module._softmax_ref(2 * x, axis) * 1, impls=op.impls)
     monkeypatch.setattr(module, "_softmax_op", wrong)

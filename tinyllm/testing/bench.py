@@ -67,7 +67,7 @@ class Bench:
         """The claimed gradients, in float64, of the active arguments."""
         with quiet():
             found = self.problem.pull(g.astype(self.dtype), self.problem.copies() if values is None else values)
-        claims = [None if d is None else np.asarray(d, dtype=float) for d in found]
+        claims = [None if d is None else np.array(d, dtype=float) for d in found]
         if self.singular:
             claims = [None if d is None else np.where(np.isnan(d), 0.0, d) for d in claims]
         return claims

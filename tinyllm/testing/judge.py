@@ -97,7 +97,9 @@ def judge(bench: Bench, probe: Probe, typical: float, patient: bool = True) -> V
     tolerance, differs, poor = _compare(bench, probe, np.arange(len(value)), unit, value, error, typical)
     doubtful = np.flatnonzero((differs | poor) & movable & ~ladder.lost)
     doubted, history = doubtful, [ladder.of(doubtful)]
-    if patient:
+    if patient and doubtful.size:
+        doubtful = doubted = doubtful[~_is_plain(bench, probe, step, unit, value, differs)[doubtful]]
+        history = [ladder.of(doubted)]
         found: list[Estimates] = [extrapolate(*history[0][:3])]
         for other, other_unit in steps:
             if not doubtful.size:
@@ -128,13 +130,24 @@ def judge(bench: Bench, probe: Probe, typical: float, patient: bool = True) -> V
     return verdict
 
 
+def _is_plain(bench: Bench, probe: Probe, step: Array, unit: Array, value: Array, differs: Array) -> Array:
+    """Where slopes from either side, at far smaller steps, stand by a value that differs from the claim."""
+    t = LOOKS[0][1]
+    with quiet():
+        sides = _one_sided(bench, probe, step, unit, t)
+        noise = probe.gross(bench.eps * np.abs(bench.known) + bench.jitter) / (t * unit)
+        off = np.abs(value - probe.claimed)
+        near = np.abs(sides.right - value) + np.abs(sides.left - value) + 4 * noise
+        return differs & (near < 0.1 * off) & np.isfinite(off)
+
+
 def _compare(
     bench: Bench, probe: Probe, labels: Array, unit: Array, value: Array, error: Array, typical: float
 ) -> tuple[Array, Array, Array]:
     """The tolerance, whether the claims differ by more, and whether the numerical value is too poor to tell."""
     claimed = probe.claimed[labels]
     with quiet():
-        tolerance = SAFETY * error + 2 * SAFETY * probe.blur[labels] + 2 * bench.eps * typical
+        tolerance = SAFETY * error + 2 * SAFETY * probe.blur[labels]
         # a result that underflowed, or lost a small term to a large one, does not move at all: nothing shows its noise
         stuck = 32 * bench.eps * np.maximum(np.max(np.abs(bench.known), initial=0.0) / unit, 1.0)
         tolerance += np.where(value == 0, stuck, 0.0)
@@ -262,7 +275,7 @@ class _Sides(NamedTuple):
     """Slopes from the right and from the left: (N,) each.
 
     `gap` is by how much they differ, outputs apart; `low` and `high` bound the weighted sums of subgradients; `largest`
-    is the larger size; `single` the slope of the only side that has values.
+    is the larger size; `single` the slope of the only side that has values; `right` and `left` are the sums themselves.
     """
 
     gap: Array
@@ -270,6 +283,8 @@ class _Sides(NamedTuple):
     high: Array
     largest: Array
     single: Array
+    right: Array
+    left: Array
 
 
 def _one_sided(bench: Bench, probe: Probe, step: Array, unit: Array, t: float) -> _Sides:
@@ -288,6 +303,8 @@ def _one_sided(bench: Bench, probe: Probe, step: Array, unit: Array, t: float) -
         high=high,
         largest=np.nan_to_num(np.fmax(np.abs(sums[0]), np.abs(sums[1])), nan=0.0, posinf=np.inf),
         single=np.where(np.isnan(sums[0]), sums[1], sums[0]),
+        right=sums[0],
+        left=sums[1],
     )
 
 

@@ -28,8 +28,8 @@ def kernelcheck(
     """Check a kernel on ordinary, extreme and awkwardly laid out inputs.
 
     Every case is tried as it is, and with its floating inputs made zero, tiny (denormal), large, and partly -inf.
-    An output is judged wherever the reference, computed in the kernel's own dtype, is finite; where it is not, the
-    kernel must give the same infinity or NaN. The unit of error is what the reference itself loses in that dtype: the
+    Extremes that make the reference NaN are left out. An output is judged wherever the reference, computed in the
+    kernel's own dtype, is finite; where it is infinite, so must the kernel's be. The unit of error is what the reference itself loses in that dtype: the
     larger of its own error (the largest of the last axis) and one unit in the last place.
 
     Parameters
@@ -77,6 +77,8 @@ def kernelcheck(
         for extreme, inputs in _extremes(plain, rng):
             place = f"{label}{extreme}"
             truth, own = _reference(ref, inputs, np.float64), _reference(ref, inputs, dtype)
+            if extreme and any(np.isnan(r).any() for r in own if r.dtype.kind == "f"):
+                continue
             found = _run(kernel, inputs, own, writes, f"{name}, {place}")
             worst = max(worst, _compare(found, truth, own, limit, f"{name}, {place}"))
             if not extreme:
@@ -110,7 +112,9 @@ def _extremes(inputs: list[Any], rng: np.random.Generator) -> Iterator[tuple[str
             continue
         info = np.finfo(x.dtype)
         masked = x.copy()
-        masked[rng.random(x.shape) < 0.4] = -np.inf
+        hidden = rng.random(x.shape) < 0.4
+        hidden[..., 0] = False  # not a whole row
+        masked[hidden] = -np.inf
         spiked = x.copy()
         spiked.flat[int(rng.integers(x.size))] = np.sqrt(info.max) / 16
         for said, new in (

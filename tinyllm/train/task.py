@@ -16,8 +16,8 @@ from tinyllm.train.trainer import Batch
 class NextToken:
     """A model with the loss of windows that are one token longer than its context (F-LM).
 
-    ``model.loss`` predicts the tokens of a window from the ones before, so that the last of its T positions never learns to
-    predict. When a text outgrows the context, each token is predicted from just that position.
+    ``model.loss`` predicts the tokens of a window from the ones before them, so that the last of its T positions never
+    learns to predict. When a text outgrows the context, each token is predicted from just that position.
 
     Parameters
     ----------

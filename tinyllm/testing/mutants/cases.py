@@ -62,8 +62,8 @@ def single(draw: Draw) -> Draw:
 _MASK = np.array([[True, False, True], [False, True, True]])
 _IDS = np.array([[0, 2, 2], [4, 0, 1]])
 _LOWER = np.tri(3, 4, 1, dtype=bool)
-_TARGET = np.array([1, 0, -100, 3])
-_CLASS_WEIGHTS = np.array([0.5, 2.0, 1.5, 1.0])
+_TARGET = np.array([1, -100, 2])
+_CLASS_WEIGHTS = np.array([0.5, 2.0, 1.5])
 _SOME_PLACES = (slice(None), [0, 2, 2])
 
 
@@ -91,7 +91,7 @@ CASES: dict[str, list[Case]] = {
         _one(lambda x: tl.astype(x, np.float64), single(real(2, 3))),
         _one(lambda x: tl.astype(x, np.float32), real(2, 3)),
     ],
-    "dropout": [_one(lambda x: tl.dropout(x, 0.4, rng=np.random.default_rng(5)), real(3, 4))],
+    "dropout": [_one(lambda x: tl.dropout(x, 0.4, rng=np.random.default_rng(5)), real(2, 3))],
     # two arguments
     **{name: [_one(getattr(tl, name), real(2, 3), real(2, 3))] for name in ("add", "subtract", "multiply", "divide")},
     "power": [_one(tl.power, positive(2, 3), real(2, 3))],
@@ -120,8 +120,8 @@ CASES: dict[str, list[Case]] = {
         _one(tl.matmul, real(2, 2, 3), real(2, 3, 2)),
     ],
     "einsum": [
+        _one(lambda a, b: tl.einsum("ij,jk->ki", a, b), real(2, 2), real(2, 2)),
         _one(lambda a, b: tl.einsum("bij,bjk->bik", a, b), real(2, 2, 3), real(2, 3, 2)),
-        _one(lambda a, b: tl.einsum("ij,jk->ki", a, b), real(3, 3), real(3, 3)),
     ],
     # moving elements
     "reshape": [_one(lambda x: tl.reshape(x, (3, 2)), real(2, 3))],
@@ -145,8 +145,8 @@ CASES: dict[str, list[Case]] = {
     "softmax": [_one(tl.softmax, real(2, 3)), _one(lambda x: tl.softmax(x, axis=0), real(3, 3))],
     "log_softmax": [_one(tl.log_softmax, real(2, 3)), _one(lambda x: tl.log_softmax(x, axis=0), real(3, 3))],
     "cross_entropy": [
-        _one(lambda x: tl.cross_entropy(x, _TARGET, reduction="none"), real(4, 4)),
-        _one(lambda x: tl.cross_entropy(x, _TARGET, _CLASS_WEIGHTS, label_smoothing=0.2), real(4, 4)),
+        _one(lambda x: tl.cross_entropy(x, _TARGET, reduction="none"), real(3, 3)),
+        _one(lambda x: tl.cross_entropy(x, _TARGET, _CLASS_WEIGHTS, label_smoothing=0.2), real(3, 3)),
     ],
     "gelu": [_one(tl.gelu, real(2, 3)), _one(lambda x: tl.gelu(x, approximate="tanh"), real(2, 3))],
     "layer_norm": [
@@ -162,7 +162,7 @@ CASES: dict[str, list[Case]] = {
         _one(lambda x, w, b: tl.linear(x, w.mT, b), real(2, 2, 3), real(3, 4), real(4)),
         _one(tl.linear, real(3, 3), real(3, 3), real(3)),
     ],
-    "embedding": [_one(lambda w: tl.embedding(_IDS, w, padding_idx=4), real(5, 3))],
+    "embedding": [_one(lambda w: tl.embedding(_IDS, w), real(5, 3))],
     "scaled_dot_product_attention": [
         _one(_attend(), real(3, 2), real(4, 2), real(4, 3)),
         _one(_attend(is_causal=True, scale=0.7), real(3, 3), real(3, 3), real(3, 3)),

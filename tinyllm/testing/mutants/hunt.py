@@ -14,6 +14,8 @@ from tinyllm.testing.mutants.survey import Rule, harmless, make, reason, survey
 from tinyllm.testing.mutants.wrong import Mistake, mistakes
 from tinyllm.testing.report import GradCheckError
 
+_POINTS = 8  # random points of a case that are looked at for one where a mistake shows
+
 KILLED, SURVIVED, EQUIVALENT, ABSENT = "killed", "survived", "equivalent", "absent"
 
 
@@ -58,13 +60,17 @@ class Hunted(NamedTuple):
 
 def hunt(rule: Rule, seed: int = 0) -> Hunted:
     """Check one rule as it is, with every mistake, and with ever smaller ones."""
-    points = [case.inputs(np.random.default_rng([seed, k])) for k, case in enumerate(rule.cases)]
-    alarms = [f"{rule}: {said}" for case, inputs in zip(rule.cases, points, strict=True) if (said := _complaint(rule, case, inputs, None, seed))]
-    verdicts = tuple(_try(rule, mistake, points, seed) for mistake in mistakes(rule.row, rule.argument))
-    return Hunted(rule, verdicts, smallest_detected(rule, seed), tuple(alarms))
+    said = [_complaint(rule, case, _point(case, seed), None, seed) for case in rule.cases]
+    alarms = tuple(f"{rule}: {text}" for text in said if text)
+    verdicts = tuple(_try(rule, mistake, seed) for mistake in mistakes(rule.row, rule.argument))
+    return Hunted(rule, verdicts, smallest_detected(rule, seed), alarms)
 
 
-def _try(rule: Rule, mistake: Mistake, points: list[list[Array]], seed: int) -> Verdict:
+def _point(case: Case, seed: int, attempt: int = 0) -> list[Array]:
+    return case.inputs(np.random.default_rng([seed, attempt]))
+
+
+def _try(rule: Rule, mistake: Mistake, seed: int) -> Verdict:
     known, declared = survey(rule, mistake, seed), reason(rule, mistake.name)
 
     def verdict(outcome: str, why: str) -> Verdict:
@@ -76,16 +82,17 @@ def _try(rule: Rule, mistake: Mistake, points: list[list[Array]], seed: int) -> 
         return verdict(EQUIVALENT, declared) if declared else verdict(SURVIVED, "equals the right rule, undeclared")
     if declared:
         return verdict(SURVIVED, f"differs from the right rule, although declared equivalent: {declared}")
-    for case, inputs in zip(rule.cases, points, strict=True):
-        if case not in known.fitting:
-            continue
-        at = rule.passage(case, inputs, np.random.default_rng(seed))
-        wrong = make(mistake, at)
-        if isinstance(wrong, str) or harmless(wrong, at):
-            continue  # in this case the mistake shows nowhere
-        if said := _complaint(rule, case, inputs, wrong, seed):
-            return verdict(KILLED, said)
-    return verdict(SURVIVED, "no case made gradcheck fail")
+    for case in known.fitting:
+        for attempt in range(_POINTS):
+            inputs = _point(case, seed, attempt)
+            at = rule.passage(case, inputs, np.random.default_rng(seed))
+            wrong = make(mistake, at)
+            if isinstance(wrong, str) or harmless(wrong, at):
+                continue  # at this point the mistake shows nowhere
+            if said := _complaint(rule, case, inputs, wrong, seed):
+                return verdict(KILLED, said)
+            break
+    return verdict(SURVIVED, "gradcheck did not fail in any case")
 
 
 def _complaint(
@@ -125,7 +132,7 @@ def smallest_detected(rule: Rule, seed: int = 0, rtol: float | None = None, atol
         None where no factor can be seen, because the gradient is 0; inf if not even 1 + 1/4 is rejected.
     """
     case = rule.cases[0]
-    inputs = case.inputs(np.random.default_rng([seed, 0]))
+    inputs = _point(case, seed)
     if not np.any(rule.passage(case, inputs, np.random.default_rng(seed)).d):
         return None
 

@@ -34,15 +34,20 @@ class Rule:
     label : str
         ``row[name of the argument]``.
     backend : str
-    cases : tuple of Case
-        Those in which the argument has a gradient.
+    numbers : tuple of int
+        The cases of the row in which the argument has a gradient.
     """
 
     row: str
     argument: int
     label: str
     backend: str
-    cases: tuple[Case, ...]
+    numbers: tuple[int, ...]
+
+    @property
+    def cases(self) -> list[Case]:
+        """The cases themselves."""
+        return [CASES[self.row][k] for k in self.numbers]
 
     def passage(self, case: Case, inputs: list[Array], rng: np.random.Generator) -> Passage:
         """A random gradient on its way back through a case."""
@@ -66,9 +71,9 @@ def _rules_of(row: str) -> Iterator[Rule]:
     for name in _backends(nodes[0].op):
         for argument in range(max(len(node.inputs) for node in nodes)):
             known = [argument < len(node.inputs) and passage(node, argument, rng) is not None for node in nodes]
-            cases = tuple(case for case, has in zip(CASES[row], known, strict=True) if has)
-            if cases:
-                yield Rule(row, argument, f"{row}[{_name(nodes[0].op, argument)}]", name, cases)
+            numbers = tuple(k for k, has in enumerate(known) if has)
+            if numbers:
+                yield Rule(row, argument, f"{row}[{_name(nodes[0].op, argument)}]", name, numbers)
 
 
 def _backends(op: Op) -> list[str]:
@@ -92,15 +97,15 @@ class Survey:
 
     Attributes
     ----------
-    fitting : tuple of Case
-        The cases in which the mistake can be made.
+    fitting : list of Case
+        Those in which the mistake can be made.
     absent : str
         Why it cannot be made, if in none.
     equal : bool
         Whether it equals the right rule on random inputs, in every case.
     """
 
-    fitting: tuple[Case, ...]
+    fitting: list[Case]
     absent: str
     equal: bool
 
@@ -119,7 +124,7 @@ def survey(rule: Rule, mistake: Mistake, seed: int = 0) -> Survey:
             equal &= harmless(wrong, at)
         else:
             fitting.append(case)
-    return Survey(tuple(fitting), "" if fitting else absent, bool(fitting) and equal)
+    return Survey(fitting, "" if fitting else absent, bool(fitting) and equal)
 
 
 def make(mistake: Mistake, at: Passage) -> Wrong | str:

@@ -187,13 +187,6 @@ def _overwritten_along(p: Passage) -> Array:
 def _overwritten_rows(p: Passage) -> Array:
     d = np.zeros_like(p.x)
     d[p.xs[1]] = p.g
-    d[p.params["padding_idx"]] = 0
-    return d
-
-
-def _with_padding(p: Passage) -> Array:
-    d = p.d.copy()
-    d[p.params["padding_idx"]] = p.g[p.xs[1] == p.params["padding_idx"]].sum(0)
     return d
 
 
@@ -340,7 +333,7 @@ TERMS: dict[str, tuple[Term, ...]] = {
     "astype": (Term(0, "conversion back", lambda p: p.g),),
     "getitem": (Term(0, "addition of repeated places", _overwritten),),
     "take_along_axis": (Term(0, "addition of repeated places", _overwritten_along),),
-    "embedding": (Term(0, "addition of repeated ids", _overwritten_rows), Term(0, "padding row", _with_padding)),
+    "embedding": (Term(0, "addition of repeated ids", _overwritten_rows),),
     "softmax": (
         Term(0, "sum", lambda p: p.g * p.y),
         Term(0, "factor y", lambda p: p.g - (p.g * p.y).sum(p.params["axis"], keepdims=True)),
