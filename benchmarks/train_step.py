@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 from harness import alternate, copy_bandwidth, machine, median_time, sgemm_rate, spread
 
+from tinyllm.train.threads import one_blas_thread
+
 SIZES = {
     "small": {"layers": 4, "heads": 4, "channels": 128, "time": 64, "batch": 12, "vocab": 65},
     "medium": {"layers": 6, "heads": 6, "channels": 384, "time": 256, "batch": 8, "vocab": 65},
@@ -31,8 +33,8 @@ def flops(size: dict[str, int]) -> float:
     return 3.0 * per_token * b * t
 
 
-def ours(size: dict[str, int]) -> Any:
-    """A step of tinyllm."""
+def ours(size: dict[str, int], threads: int) -> Any:
+    """A step of tinyllm's Trainer: the way `tinyllm train` takes."""
     import tinyllm as tl
 
     rng = np.random.default_rng(0)
@@ -46,25 +48,19 @@ def ours(size: dict[str, int]) -> Any:
     model = tl.models.GPT(config, rng=rng)
     model.train()
     optimizer = tl.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1)
-    ids = rng.integers(0, size["vocab"], size=(size["batch"], size["time"]))
-
-    def step() -> None:
-        loss = model(ids, labels=ids).loss
-        loss.backward()
-        tl.optim.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-
-    return step
+    batches = tl.data.Batches(rng.integers(0, size["vocab"], 100_000), size["batch"], size["time"])
+    plan = tl.train.Plan(steps=10**9, rate=lambda t: 1e-3, clip=1.0, threads=threads)
+    return tl.train.Trainer(model, batches, optimizer, plan).step
 
 
-def torch_eager(size: dict[str, int]) -> Any:
+def torch_eager(size: dict[str, int], threads: int) -> Any:
     """The same step in PyTorch."""
     import torch
     from torch import nn
     from torch.nn import functional as F
 
     torch.manual_seed(0)
+    torch.set_num_threads(threads)
     channels, heads = size["channels"], size["heads"]
 
     class Block(nn.Module):
@@ -121,15 +117,16 @@ def main() -> None:
     options = parser.parse_args()
     if options.worker:
         side, name, seconds = options.worker
-        step = {"ours": ours, "torch": torch_eager}[side](SIZES[name])
-        print(json.dumps({"seconds": median_time(step, float(seconds), warm=5)}))
+        step = {"ours": ours, "torch": torch_eager}[side](SIZES[name], options.threads)
+        with one_blas_thread():  # as Trainer.run does; PyTorch has a BLAS of its own
+            print(json.dumps({"seconds": median_time(step, float(seconds), warm=5)}))
         return
     names = ["small"] if options.quick else list(SIZES)
     rounds, seconds = (2, "2") if options.quick else (options.rounds, "6")
     rate, bandwidth = sgemm_rate(), copy_bandwidth()
     rows = []
     for name in names:
-        sides = {side: (side, name, seconds) for side in ("ours", "torch")}
+        sides = {side: (side, name, seconds, "--threads", str(options.threads)) for side in ("ours", "torch")}
         found = alternate(__file__, sides, rounds, options.threads)
         times = {side: [r["seconds"] for r in runs] for side, runs in found.items()}
         mine, peer = (statistics.median(times[side]) for side in ("ours", "torch"))

@@ -202,9 +202,12 @@ def _info(options: argparse.Namespace) -> None:
     for name, value in facts.items():
         if isinstance(value, dict):
             value = ", ".join(f"{number:,} {part}" for part, number in value.items())
+        elif isinstance(value, float):
+            value = f"{value:.4f}"
         elif isinstance(value, int):
             value = f"{value / 2**20:,.1f} MiB" if name.endswith("bytes") else f"{value:,}"
-        print(f"{name.removesuffix('_bytes').replace('_', ' '):16} {'not known' if value is None else value}")
+        label = name.replace("bytes", "memory").replace("_", " ")
+        print(f"{label:17} {'not known' if value is None else value}")
 
 
 def _formulas(options: argparse.Namespace) -> None:

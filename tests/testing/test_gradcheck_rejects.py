@@ -173,7 +173,8 @@ def test_the_message_names_argument_index_values_error_and_ratio():
     with pytest.raises(GradCheckError) as caught:
         gradcheck(np.sin, X, vjp=cos_but(one_wrong))
     (found,) = caught.value.mismatches
-    assert (found.argument, found.order, found.wrong, found.compared) == ("argument 0", 1, 1, 12)
+    assert found.argument.startswith("argument 0")
+    assert (found.order, found.wrong, found.compared) == (1, 1, 12)
     assert found.index == (1, 2)
     assert found.claimed / found.numerical == pytest.approx(1.001, abs=1e-9)
     assert 0 < found.error < 1e-9
@@ -276,11 +277,11 @@ def test_the_operation_to_blame_is_found_inside_a_function(monkeypatch):
 
     wrong = elementwise._tanh.__class__("tanh", elementwise._tanh.forward, (lambda g, y, x: g * (1 - y),))
     monkeypatch.setattr(elementwise, "_tanh", wrong)
+
+    def model(x, w):
+        return tl.sum(tl.exp(tl.tanh(x @ w)), axis=-1)
+
     with pytest.raises(GradCheckError, match="the gradient of tanh \\(inside model\\)"):
-
-        def model(x, w):
-            return tl.sum(tl.exp(tl.tanh(x @ w)), axis=-1)
-
         gradcheck(model, X, SQUARE[:4])
 
 

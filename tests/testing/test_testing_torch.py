@@ -1,6 +1,5 @@
 """PyTorch functions through the page's adapter."""
 
-import numpy as np
 import pytest
 
 from tinyllm.testing import GradCheckError, gradcheck

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from tinyllm.testing.problem import Array, Problem, quiet
 from tinyllm.testing.report import GradCheckError
+from tinyllm.testing.stencil import scales, typical_size
 
 
 @dataclass
@@ -43,6 +44,14 @@ class Bench:
     atol: float
     rng: np.random.Generator
     jitter: Array
+    _typical: dict[int, float] = field(default_factory=dict)
+
+    def scales(self, argument: int, index: int | None = None) -> Iterator[Array]:
+        """Sizes of step for every element of an argument, or for one alone (`stencil.scales`)."""
+        x = self.problem.values[argument]
+        if argument not in self._typical:
+            self._typical[argument] = typical_size(x)
+        return scales(x if index is None else x.reshape(-1)[index : index + 1], self._typical[argument])
 
     @property
     def known(self) -> Array:

@@ -19,6 +19,7 @@ from tinyllm.testing.report import GradCheckError, Mismatch
 
 # Elements whose numerical gradient is computed for a diagnosis when the check itself left them out.
 SAMPLE = 160
+SAMPLE_WORK = 5e6
 # Nodes of the tape that are checked one by one to find the wrong rule.
 NODES = 64
 
@@ -78,11 +79,12 @@ def _sample(bench: Bench, outcome: Outcome, g: Array) -> None:
     shape, size = outcome.claimed.shape, outcome.claimed.size
     at = np.unravel_index(outcome.wrong[0].index, shape)
     chosen = [outcome.wrong[0].index]
+    count = int(np.clip(SAMPLE_WORK / size, 8, 48))
     for axis, n in enumerate(shape):
-        line = [np.full(min(n, 48), i) for i in at]
-        line[axis] = np.unique(np.linspace(0, n - 1, min(n, 48)).astype(int))
+        line = [np.full(min(n, count), i) for i in at]
+        line[axis] = np.unique(np.linspace(0, n - 1, min(n, count)).astype(int))
         chosen += list(np.ravel_multi_index(tuple(np.broadcast_arrays(*line)), shape))
-    chosen += list(bench.rng.integers(size, size=48))
+    chosen += list(bench.rng.integers(size, size=count))
     zero = np.zeros(shape)
     for index in list(dict.fromkeys(int(i) for i in chosen))[:SAMPLE]:
         verdict = judge(bench, single_probe(bench, outcome.argument, index, g, outcome.claimed, zero), 0.0, False)

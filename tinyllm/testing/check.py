@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -28,7 +29,6 @@ from tinyllm.testing.probes import (
 )
 from tinyllm.testing.problem import Array
 from tinyllm.testing.report import ArgumentReport, GradCheckError, Kink
-from tinyllm.testing.stencil import scales
 
 # A Jacobian is compared entry by entry up to this many outputs, inputs, entries.
 JACOBIAN = (128, 256, 8192)
@@ -180,7 +180,7 @@ def _check_jacobian(bench: Bench, outcome: Outcome, g: Array, blur: Array, jacob
     if outcome.wrong:
         return
     # every row is right; what is left to show is that the rule is linear in its cotangent
-    sizes = next(scales(bench.problem.values[outcome.argument])).ravel()
+    sizes = next(bench.scales(outcome.argument)).ravel()
     with np.errstate(invalid="ignore"):
         combined = weights @ np.where(np.isfinite(jacobian), jacobian, 0.0)
         gross = np.abs(weights) @ np.where(np.isfinite(jacobian), np.abs(jacobian), 0.0)
@@ -268,7 +268,7 @@ def _check_projections(bench: Bench, outcome: Outcome, place: int, g: Array, blu
     level = np.median(size[size > 0]) if np.any(size > 0) else 1.0
     balanced = bench.cotangent() / np.exp2(np.round(np.log2(np.clip(size / level, 1e-6, 1e6))))
     rows = zip(*_with_another(bench, outcome, place, g, blur, balanced), strict=True)
-    sizes = list(scales(x))[:2]
+    sizes = list(itertools.islice(bench.scales(outcome.argument), 2))
     for cotangent, claimed, blurred in rows:
         for scale in sizes:
             _bisect(bench, outcome, scale * bench.random(x.shape), cotangent, claimed, blurred)

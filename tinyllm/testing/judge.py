@@ -94,7 +94,9 @@ def judge(bench: Bench, probe: Probe, typical: float, patient: bool = True) -> V
     error[ladder.lost] = np.inf
     value, error = _complex(bench, probe, step, unit, value, error)
     movable = unit > 0
-    tolerance, differs, poor = _compare(bench, probe, np.arange(len(value)), unit, value, error, typical)
+    tolerance, differs, poor = _compare(
+        bench, probe, np.arange(len(value)), unit, Estimates(value, error, size), typical
+    )
     doubtful = np.flatnonzero((differs | poor) & movable & ~ladder.lost)
     doubted, history = doubtful, [ladder.of(doubtful)]
     if patient and doubtful.size:
@@ -109,7 +111,7 @@ def judge(bench: Bench, probe: Probe, typical: float, patient: bool = True) -> V
             settled = settle(found, probe.claimed[doubted], unsure[doubted], typical)
             value[doubted], error[doubted], size[doubted] = settled
             tolerance[doubted], differs[doubted], again = _compare(
-                bench, probe, doubted, unit[doubted], value[doubted], error[doubted], typical
+                bench, probe, doubted, unit[doubted], settled, typical
             )
             doubtful = doubted[(differs[doubted] | again)]
     wrong = differs & movable
@@ -132,22 +134,27 @@ def judge(bench: Bench, probe: Probe, typical: float, patient: bool = True) -> V
 
 def _is_plain(bench: Bench, probe: Probe, step: Array, unit: Array, value: Array, differs: Array) -> Array:
     """Where slopes from either side, at far smaller steps, stand by a value that differs from the claim."""
-    t = LOOKS[0][1]
+    plain = differs.copy()
     with quiet():
-        sides = _one_sided(bench, probe, step, unit, t)
-        noise = probe.gross(bench.eps * np.abs(bench.known) + bench.jitter) / (t * unit)
-        off = np.abs(value - probe.claimed)
-        near = np.abs(sides.right - value) + np.abs(sides.left - value) + 4 * noise
-        return differs & (near < 0.1 * off) & np.isfinite(off)
+        off = np.minimum(np.abs(value - probe.claimed), np.abs(value))
+        for _, t in LOOKS:
+            if plain.any():
+                sides = _one_sided(bench, probe, step, unit, t)
+                noise = probe.gross(bench.eps * np.abs(bench.known) + bench.jitter) / (t * unit)
+                near = np.abs(sides.right - value) + np.abs(sides.left - value) + 4 * noise
+                plain &= (near < 0.1 * off) & np.isfinite(off)
+    return plain
 
 
 def _compare(
-    bench: Bench, probe: Probe, labels: Array, unit: Array, value: Array, error: Array, typical: float
+    bench: Bench, probe: Probe, labels: Array, unit: Array, settled: Estimates, typical: float
 ) -> tuple[Array, Array, Array]:
     """The tolerance, whether the claims differ by more, and whether the numerical value is too poor to tell."""
     claimed = probe.claimed[labels]
+    value, error, step = settled
     with quiet():
-        tolerance = SAFETY * error + 2 * SAFETY * probe.blur[labels]
+        # inputs a unit in the last place away are as good as these, on either side of the comparison
+        tolerance = SAFETY * error + 2 * SAFETY * probe.blur[labels] + 2 * probe.gross(bench.jitter)[labels] / step
         # a result that underflowed, or lost a small term to a large one, does not move at all: nothing shows its noise
         stuck = 32 * bench.eps * np.maximum(np.max(np.abs(bench.known), initial=0.0) / unit, 1.0)
         tolerance += np.where(value == 0, stuck, 0.0)
@@ -171,7 +178,7 @@ def climb(bench: Bench, probe: Probe, step: Array, unit: Array) -> Ladder:
             else:  # the distance that was really moved
                 width = np.abs((x + offset) - (x - offset)).ravel()[probe.sources].astype(float)
             rounding = probe.gross(bench.eps * np.maximum(np.abs(plus), np.abs(minus)))
-            noise = rounding + jitter + probe.shake
+            noise = rounding + probe.shake
             # inputs one unit in the last place apart give results as far apart as the step does: nothing is resolved
             blind = (jitter > 0.1 * probe.gross(np.abs(plus - minus))) & (jitter > 1e3 * rounding)
             slopes.append(np.where(blind, np.nan, probe.total(plus - minus) / width))
@@ -185,7 +192,11 @@ def climb(bench: Bench, probe: Probe, step: Array, unit: Array) -> Ladder:
         # f(x + h) - 2 f(x) + f(x - h) is of order h at a kink, of order h^2 elsewhere
         reach = bends[0] * (LEVELS[-1] / LEVELS[0])
         size = np.maximum(np.abs(slopes[-1]) * sizes[-1], 1e-3 * bends[-1])
-        bent = (bends[-1] > 0.7 * reach) & (bends[-1] > 128 * floors[-1] * sizes[-1]) & (bends[-1] > 1e-3 * size)
+        bent = (
+            (bends[-1] > 0.7 * reach)
+            & (bends[-1] > 128 * floors[-1] * sizes[-1] + 8 * jitter)
+            & (bends[-1] > 1e-3 * size)
+        )
     return Ladder(np.array(slopes), np.array(floors), np.array(sizes), bent, lost)
 
 

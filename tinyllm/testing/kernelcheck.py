@@ -27,10 +27,11 @@ def kernelcheck(
 ) -> float:
     """Check a kernel on ordinary, extreme and awkwardly laid out inputs.
 
-    Every case is tried as it is, and with its floating inputs made zero, tiny (denormal), large, and partly -inf.
-    Extremes that make the reference NaN are left out. An output is judged wherever the reference, computed in the
-    kernel's own dtype, is finite; where it is infinite, so must the kernel's be. The unit of error is what the reference itself loses in that dtype: the
-    larger of its own error (the largest of the last axis) and one unit in the last place.
+    Every case is tried as it is, and with its floating inputs made zero, tiny (denormal), large, and partly -inf;
+    extremes that make the reference NaN are left out. An output is judged wherever the reference, computed in the
+    kernel's own dtype, is finite; where it is infinite, so must the kernel's be. The unit of error is what the
+    reference itself loses in that dtype: the larger of its own error (the largest along the last axis) and one unit in
+    the last place.
 
     Parameters
     ----------

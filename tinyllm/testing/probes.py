@@ -18,7 +18,6 @@ import numpy as np
 
 from tinyllm.testing.bench import Bench
 from tinyllm.testing.problem import Array
-from tinyllm.testing.stencil import scales
 
 Steps = Callable[[], Iterator[tuple[Array, Array]]]
 
@@ -62,13 +61,28 @@ class Probe:
         return np.concatenate([self.group(np.abs(w) * v) for w in self.weights])
 
 
-def element_steps(x: Array, pattern: Array, sources: Array) -> Steps:
-    """Steps of every scale along `pattern`, measured by the elements in `sources`."""
+def single_steps(bench: Bench, argument: int, index: int, count: int) -> Steps:
+    """Steps of every scale for one element, which `count` numbers belong to."""
+    x = bench.problem.values[argument]
 
     def steps() -> Iterator[tuple[Array, Array]]:
-        for scale in scales(x):
-            step = scale * pattern
-            yield step, np.abs(step).ravel()[sources]
+        for (size,) in bench.scales(argument, index):
+            step = np.zeros(x.shape)
+            step.flat[index] = size
+            yield step, np.full(count, size)
+
+    return steps
+
+
+def many_steps(bench: Bench, argument: int, moved: Array, sources: Array) -> Steps:
+    """Steps of every scale for the elements `moved` at once, to which the numbers belong as `sources` says."""
+    x = bench.problem.values[argument]
+
+    def steps() -> Iterator[tuple[Array, Array]]:
+        for scale in bench.scales(argument):
+            step = np.zeros(x.shape)
+            step.flat[moved] = scale.ravel()[moved]
+            yield step, scale.ravel()[sources]
 
     return steps
 
@@ -77,29 +91,23 @@ def jacobian_probes(bench: Bench, argument: int, claimed: Array, blur: Array) ->
     """One probe for each column of the Jacobian; `claimed` and `blur` are (outputs, inputs)."""
     x = bench.problem.values[argument]
     for i in range(x.size):
-        pattern = np.zeros(x.shape)
-        pattern.flat[i] = 1.0
-        sources = np.full(bench.y.size, i)
         yield Probe(
             argument,
-            element_steps(x, pattern, sources),
+            single_steps(bench, argument, i, bench.y.size),
             (np.ones(bench.y.shape),),
             lambda v: v.ravel(),
             claimed[:, i],
             blur[:, i],
-            sources,
+            np.full(bench.y.size, i),
         )
 
 
 def single_probe(bench: Bench, argument: int, index: int, g: Array, claimed: Array, blur: Array) -> Probe:
     """One element alone, against all outputs weighted by `g`."""
-    x = bench.problem.values[argument]
-    pattern = np.zeros(x.shape)
-    pattern.flat[index] = 1.0
     sources = np.array([index])
     return Probe(
         argument,
-        element_steps(x, pattern, sources),
+        single_steps(bench, argument, index, 1),
         (g,),
         lambda v: np.sum(v, keepdims=True).reshape(1),
         claimed.ravel()[sources],
@@ -133,7 +141,7 @@ def find_pairing(bench: Bench, argument: int) -> Pairing:
 def _pairs(bench: Bench, argument: int, a: int, b: int) -> bool:
     x = bench.problem.values[argument]
     n = x.shape[a]
-    step = next(scales(x)) * bench.random(x.shape) / 8
+    step = next(bench.scales(argument)) * bench.random(x.shape) / 8
     column = [-1 if k == a else 1 for k in range(x.ndim)]
     for bit in range((n - 1).bit_length()):
         for side in (0, 1):
@@ -163,12 +171,10 @@ def paired_probes(
         return v.sum(axis=summed).transpose(*order).ravel() if partners else v.sum(keepdims=True).reshape(1)
 
     for moved in table:
-        pattern = np.zeros(x.shape)
-        pattern.flat[moved] = 1.0
         sources = np.tile(moved, len(cotangents))
         yield Probe(
             argument,
-            element_steps(x, pattern, sources),
+            many_steps(bench, argument, moved, sources),
             tuple(cotangents),
             group,
             claims[:, moved].ravel(),

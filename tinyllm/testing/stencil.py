@@ -109,11 +109,15 @@ def settle(found: Sequence[Estimates], claimed: Array, unsure: Array, typical: f
     return chosen
 
 
-def scales(x: Array) -> Iterator[Array]:
+def typical_size(x: Array) -> float:
+    """The median size of the elements that are neither 0 nor infinite."""
+    size = np.abs(x[np.isfinite(x) & (x != 0)])
+    return float(np.median(size)) if size.size else 1.0
+
+
+def scales(x: Array, typical: float) -> Iterator[Array]:
     """Sizes of step to try for each element, likeliest first: powers of two, 0 for elements that cannot be moved."""
     size = np.abs(np.where(np.isfinite(x), x, 0.0).astype(float))
-    present = size[size > 0]
-    typical = float(np.median(present)) if present.size else 1.0
     movable = np.isfinite(x)
 
     def power_of_two(s: Array) -> Array:

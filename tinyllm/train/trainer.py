@@ -199,7 +199,7 @@ class Trainer:
             if self.at.step == 0 and math.isinf(self.at.best_loss):
                 self._evaluate_and_save()
             while self.at.step < self.plan.steps and not self.stopped_early and not self.interrupted:
-                self._one_step()
+                self.step()
                 if self.at.step % self.plan.eval_every == 0 or self.at.step == self.plan.steps:
                     self._evaluate_and_save()
                 elif self.interrupted:
@@ -217,7 +217,8 @@ class Trainer:
         """Whether there is nothing left to train."""
         return self.at.step >= self.plan.steps or self.stopped_early
 
-    def _one_step(self) -> None:
+    def step(self) -> None:
+        """One optimiser step: the batch, its gradient, the clip, the move of the parameters, the log."""
         begin = time.perf_counter()
         batch = self.batches.at(self.at.step)
         rate = self.plan.rate(self.at.step)

@@ -137,4 +137,3 @@ def passage(node: Node, argument: int, rng: np.random.Generator) -> Passage | No
     g = (rng.uniform(0.5, 1.5, y.shape) * rng.choice([-1.0, 1.0], y.shape)).astype(y.dtype)
     right = node.op.vjp(node, Tensor(g), False)[argument]
     return None if right is None else Passage(node.op, node, argument, g, right.data)
-

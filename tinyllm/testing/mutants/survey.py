@@ -17,7 +17,7 @@ import numpy as np
 from tinyllm.autograd import Op, backend
 from tinyllm.testing.mutants.cases import CASES, Case, operation
 from tinyllm.testing.mutants.planted import Array, Passage, Wrong, passage, record
-from tinyllm.testing.mutants.wrong import MISTAKES, Mistake, mistakes
+from tinyllm.testing.mutants.wrong import MISTAKES, Mistake
 
 _DRAWS = 4  # random points at which a mutant is compared with the right rule
 
@@ -208,4 +208,3 @@ EQUIVALENT: tuple[tuple[set[str], set[str], str], ...] = (
 def reason(rule: Rule, mistake: str) -> str | None:
     """Why a mutant is declared to be the right rule; None if it is not."""
     return next((why for names, labels, why in EQUIVALENT if mistake in names and rule.label in labels), None)
-

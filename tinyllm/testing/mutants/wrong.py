@@ -113,7 +113,7 @@ def _output_for_input(at: Passage) -> Wrong | str:
     places = [i for i, x in enumerate(at.xs) if (x.shape, x.dtype) == (at.y.shape, at.y.dtype)]
     if not places:
         return "no input has the shape and dtype of the output"
-    return lambda p: p.again(inputs={i: p.y for i in places})
+    return lambda p: p.again(inputs=dict.fromkeys(places, p.y))
 
 
 def _input_for_output(at: Passage) -> Wrong | str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -33,8 +33,9 @@ class Topic:
     mistakes : tuple of (str, callable)
         What to say, and a function that makes the mistake.
     results : int
-        How many arrays are returned; with one, of several that an answer returns the first counts (attention and its
-        weights).
+        How many arrays are returned.
+    tuples : bool
+        Whether an answer may return more than that, of which the first counts (attention and its weights).
     """
 
     arguments: tuple[Argument, ...]
@@ -43,7 +44,6 @@ class Topic:
     mistakes: tuple[tuple[str, Wrong], ...] = ()
     results: int = 1
     tuples: bool = False
-    overrides: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Answer:
@@ -96,13 +96,13 @@ class Answer:
         """The result for a case, as an array; the answer gets copies."""
         return self.as_array(self.raw(copied(case), self.uses_tensors))
 
-    def raw(self, case: Case, tensors: bool) -> Any:
-        """What the answer returns, given Tensors or arrays."""
+    def raw(self, case: Case, tensors: bool, track: bool = False) -> Any:
+        """What the answer returns, given Tensors (with a tape, if `track`) or arrays."""
         if not self.parameters.accepts(case):
             lacking = [n for n, v in case.items() if not (self.takes(n) or self.parameters.arguments[n].may_lack(v))]
             raise NotApplicable(f"takes no {', '.join(lacking)}" if lacking else "demands more arguments")
         if tensors:
-            case = {n: Tensor(v) if is_floating(v) else v for n, v in case.items()}
+            case = {n: Tensor(v, requires_grad=track) if is_floating(v) else v for n, v in case.items()}
         positional, keywords = self.parameters.fill(case)
         with quiet(), backend("numpy"):
             return self.forward(*positional, **keywords)
@@ -152,10 +152,11 @@ class Answer:
         if self.uses_tensors:
             return True
         try:
-            result = self.raw(copied(self.cases()[0]), tensors=True)
-        except Exception:
+            result = self.raw(copied(self.cases()[0]), tensors=True, track=True)
+        except Exception:  # NumPy functions refuse Tensors that have a tape
             return False
-        return isinstance(result[0] if isinstance(result, tuple) and result else result, Tensor)
+        first = result[0] if isinstance(result, tuple) and result else result
+        return isinstance(first, Tensor) and first.requires_grad
 
     def gradients(self, g: Array, case: Case) -> dict[str, Array | None]:
         """What its backward pass gives for each floating argument of a case."""
@@ -174,10 +175,8 @@ class Answer:
             result = self.backward(g, *positional, **keywords)
         if not isinstance(result, (tuple, list)):
             result = (result,)
-        own = [n for n in parameters.found if n in case or is_floating(case.get(n))]
-        names = floating if len(result) == len(floating) else list(parameters.found)
-        if len(result) == len(own):
-            names = own
+        given = [n for n in parameters.found if n in case]
+        names = next((n for n in (floating, given) if len(n) == len(result)), list(parameters.found))
         if len(result) != len(names):
             raise Broken(
                 f"{self.name}_backward returned {len(result)} gradient(s), and one for each of "

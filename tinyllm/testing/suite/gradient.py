@@ -63,10 +63,10 @@ def _gives_single(answer: Answer, case: Case) -> bool:
 
 
 def _like(x: Any, d: Array | None) -> Array | None:
-    """A gradient in the dtype of its input: what dtype it came in is not this law's business."""
+    """A gradient in memory of its own and in the dtype of its input: neither is this law's business."""
     if d is None or not is_floating(x) or d.dtype.kind not in "fiu":
         return d
-    return d.astype(x.dtype, copy=False)
+    return d.astype(x.dtype)
 
 
 def _named(f: Callable[..., Any], name: str, arguments: list[str]) -> Callable[..., Any]:

@@ -55,8 +55,11 @@ def unchanged(answer: Answer) -> None:
     if answer.backward is not None:
         g = np.where(np.isfinite(y), 1.25, 0.0)
         before = {**case, "g": g.copy()}
-        answer.gradients(g, given)
+        found = answer.gradients(g, given)
         _refuse_change(before, {**given, "g": g}, "the backward pass")
+        for name, d in found.items():
+            if d is not None and np.may_share_memory(d, g):
+                answer.remarks.append(f"the gradient for {name} is g itself: whoever adds to it in place changes g too")
 
 
 def _refuse_change(before: Case, after: Case, who: str) -> None:
@@ -150,7 +153,7 @@ def adds_up(answer: Answer) -> None:
 
 
 def all_minus_infinity(answer: Answer) -> None:
-    """log of a sum of nothing is -inf."""
+    """The logarithm of a sum of nothing is -inf."""
     check(answer, _rows(answer, [[-np.inf, -np.inf], [0.0, 1.0]]), "a row of -inf")
 
 
@@ -185,7 +188,7 @@ def both_kinds(answer: Answer) -> None:
 
 
 def small_variance(answer: Answer) -> None:
-    """eps stands inside the root: it decides where rows hardly vary."""
+    """The eps stands inside the root: it decides where rows hardly vary."""
     x = draw(_rng(), 3, 8, scale=2.0**-8)
     case = _affine(answer, x)
     check(answer, case, "rows of variance 1e-5")
@@ -374,7 +377,7 @@ def scaled_up(answer: Answer) -> None:
 
 
 def share_dropped(answer: Answer) -> None:
-    """p is the share that is dropped, element by element."""
+    """The share that is dropped, element by element, is p."""
     dropped = _drop(answer, np.ones((40, 50))) == 0
     if abs(dropped.mean() - 0.25) > 0.06:  # six standard deviations
         likely = ["p is the probability of dropping, not of keeping"] if abs(dropped.mean() - 0.75) < 0.06 else []
@@ -406,7 +409,7 @@ def three_steps(answer: Answer) -> None:
 
 
 def tiny_gradients(answer: Answer) -> None:
-    """eps stands outside the root: it decides where gradients are tiny."""
+    """The eps stands outside the root: it decides where gradients are tiny."""
     case = {"theta": np.zeros(3), "g": np.array([1e-8, -1e-9, 1e-7]), "m": np.zeros(3), "v": np.zeros(3), "t": 1}
     check(answer, {**case, "lr": 0.125}, "gradients of 1e-8", tolerance=1e-3)
 

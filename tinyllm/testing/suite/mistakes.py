@@ -33,8 +33,8 @@ NO_MAX = "the maximum is not subtracted before exp, which overflows"
 
 SOFTMAX: Mistakes = (
     (NO_MAX, lambda x, axis: _exp_over_sum(x, axis)),
-    ("the wrong axis: it normalises along the other one", lambda x, axis: oracle.softmax(x, _other(axis, x))),
     ("the axis is ignored: it always normalises along the last one", lambda x, axis: oracle.softmax(x, -1)),
+    ("the wrong axis: it normalises along the other one", lambda x, axis: oracle.softmax(x, _other(axis, x))),
     ("the axis is missing: it normalises over the whole array", lambda x, axis: _exp_over_sum(x, None)),
     ("not normalised: the division by the sum is missing", lambda x, axis: np.exp(x)),
     ("not normalised: the division by the sum is missing", lambda x, axis: np.exp(x - x.max(axis, keepdims=True))),
@@ -49,8 +49,8 @@ LOG_SOFTMAX: Mistakes = (
     ("the logarithm of softmax underflows to -inf: use x - max - log(sum(exp(x - max)))",
      lambda x, axis: np.log(oracle.softmax(x, axis))),
     (NO_MAX, lambda x, axis: x - np.log(np.exp(x).sum(axis, keepdims=True))),
-    ("the wrong axis: it normalises along the other one", lambda x, axis: oracle.log_softmax(x, _other(axis, x))),
     ("the axis is ignored: it always normalises along the last one", lambda x, axis: oracle.log_softmax(x, -1)),
+    ("the wrong axis: it normalises along the other one", lambda x, axis: oracle.log_softmax(x, _other(axis, x))),
     ("the axis is missing: it normalises over the whole array", lambda x, axis: x - np.log(np.exp(x).sum())),
     ("the logarithm is missing: this is softmax", lambda x, axis: oracle.softmax(x, axis)),
     ("the sign is wrong: this is -log softmax", lambda x, axis: -oracle.log_softmax(x, axis)),
@@ -66,10 +66,13 @@ def _shifted_sum(x: Array, axis: Any, keepdims: bool) -> Array:
 LOGSUMEXP: Mistakes = (
     (NO_MAX, lambda x, axis, keepdims: np.log(np.exp(x).sum(axis=axis, keepdims=keepdims))),
     ("the maximum is subtracted and never added again", _shifted_sum),
-    ("the mean of exp is taken, not the sum", lambda x, axis, keepdims: np.log(np.exp(x).mean(axis, keepdims=keepdims))),
+    ("the mean of exp is taken, not the sum",
+     lambda x, axis, keepdims: np.log(np.exp(x).mean(axis, keepdims=keepdims))),
     ("the logarithm is missing", lambda x, axis, keepdims: np.exp(x).sum(axis, keepdims=keepdims)),
-    ("the sum of the logarithms is taken, not the logarithm of the sum", lambda x, axis, keepdims: x.sum(axis, keepdims=keepdims)),
-    ("the axis is ignored: it always goes along the last one", lambda x, axis, keepdims: oracle.logsumexp(x, -1, keepdims)),
+    ("the sum of the logarithms is taken, not the logarithm of the sum",
+     lambda x, axis, keepdims: x.sum(axis, keepdims=keepdims)),
+    ("the axis is ignored: it always goes along the last one",
+     lambda x, axis, keepdims: oracle.logsumexp(x, -1, keepdims)),
     ("where all is -inf, -inf - (-inf) is NaN: log(0) = -inf is meant",
      lambda x, axis, keepdims: _shifted_sum(x, axis, keepdims) + x.max(axis, keepdims=keepdims)),
 )  # fmt: skip
@@ -121,9 +124,11 @@ GELU: Mistakes = (
     ("the factor 1/2 is missing", lambda x, approximate: 2 * oracle.gelu(x, approximate)),
     ("the factor x is missing: the share of the normal law alone",
      lambda x, approximate: oracle.gelu(x, approximate) / x),
-    ("erf(x) where erf(x / sqrt(2)) is meant", lambda x, approximate: oracle.gelu(x * math.sqrt(2), "none") / math.sqrt(2)),
+    ("erf(x) where erf(x / sqrt(2)) is meant",
+     lambda x, approximate: oracle.gelu(x * math.sqrt(2), "none") / math.sqrt(2)),
     ("the cubic term is missing inside tanh", lambda x, approximate: _tanh_gelu(x, lambda x: ROOT * x)),
-    ("x^2 where x^3 is meant inside tanh", lambda x, approximate: _tanh_gelu(x, lambda x: ROOT * (x + 0.044715 * x**2))),
+    ("x^2 where x^3 is meant inside tanh",
+     lambda x, approximate: _tanh_gelu(x, lambda x: ROOT * (x + 0.044715 * x**2))),
     ("sqrt(2 / pi) is missing inside tanh", lambda x, approximate: _tanh_gelu(x, lambda x: x + 0.044715 * x**3)),
     ("sqrt(2 / pi) must multiply the cubic term too",
      lambda x, approximate: _tanh_gelu(x, lambda x: ROOT * x + 0.044715 * x**3)),
@@ -181,14 +186,16 @@ def _norm_with(**change: Any) -> Callable[..., Array]:
 def _by_squares(x: Array, normalized_shape: Any, weight: Any, bias: Any, eps: float) -> Array:
     axis = tuple(range(-len(normalized_shape), 0))
     mean = x.mean(axis, keepdims=True)
-    return _norm(x, normalized_shape, weight, bias, eps,
-                 scale=lambda variance, eps: np.sqrt((x * x).mean(axis, keepdims=True) - mean * mean + eps))  # fmt: skip
+    variance = (x * x).mean(axis, keepdims=True) - mean * mean
+    return _norm(x, normalized_shape, weight, bias, eps, scale=lambda _, eps: np.sqrt(variance + eps))
 
 
 EPS_OUTSIDE = "eps is added outside the root: sqrt(variance) + eps, where sqrt(variance + eps) is meant"
 LAYER_NORM: Mistakes = (
     ("the variance divides by n - 1 (ddof=1): the biased one, by n, is meant", _norm_with(ddof=1)),
     (EPS_OUTSIDE, _norm_with(scale=lambda variance, eps: np.sqrt(variance) + eps)),
+    ("the variance divides by n - 1 (ddof=1), and eps is added outside the root: both are wrong",
+     _norm_with(ddof=1, scale=lambda variance, eps: np.sqrt(variance) + eps)),
     ("eps is missing", _norm_with(scale=lambda variance, eps: np.sqrt(variance))),
     ("eps is squared", _norm_with(scale=lambda variance, eps: np.sqrt(variance + eps**2))),
     *((f"eps is {e:g}, and 1e-05 is expected (or take eps as an argument)",
@@ -530,7 +537,8 @@ POSITIONS: Mistakes = (
     ("every channel has its own frequency: sine and cosine of a pair share one, exponent 2i/C for channels 2i and 2i+1",
      lambda T, C, base: _sinusoids(T, C, base, lambda j: j)),
     ("the exponent is i/C, where 2i/C is meant", lambda T, C, base: _sinusoids(T, C, base, lambda j: j // 2)),
-    ("the exponent is doubled: for channel j = 2i it is j/C", lambda T, C, base: _sinusoids(T, C, base, lambda j: 2 * j)),
+    ("the exponent is doubled: for channel j = 2i it is j/C",
+     lambda T, C, base: _sinusoids(T, C, base, lambda j: 2 * j)),
     ("the exponent is doubled: for channel j = 2i it is j/C",
      lambda T, C, base: _sinusoids(T, C, base, lambda j: 2 * _pairs(j))),
     ("positions are counted from 1: the first one is 0", lambda T, C, base: _sinusoids(T, C, base, _pairs, first=1)),

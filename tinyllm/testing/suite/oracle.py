@@ -12,6 +12,10 @@ from tinyllm.formulas import activations, attention, block, linear, losses, opti
 from tinyllm.testing.problem import Array
 
 
+def _list(x: Array) -> list[float]:
+    return x.ravel().tolist()
+
+
 def each(scalar: Callable[[float], float]) -> Callable[..., Array]:
     """A function of one number, for every element of `x`."""
 
@@ -67,15 +71,13 @@ def logsumexp(x: Array, axis: int | None, keepdims: bool) -> Array:
 
 
 def log_softmax(x: Array, axis: int) -> Array:
-    """x - log(sum(exp(x)))."""
+    """The vector minus log(sum(exp(x)))."""
     return rows(lambda line: [v - _log_sum_exp(line) for v in line], x, axis)
 
 
 def layer_norm(x: Array, normalized_shape: Any, weight: Array | None, bias: Array | None, eps: float) -> Array:
     """Over the last axes, as many as `normalized_shape` has."""
-    return _last_axes(
-        lambda line, w, b: block.layer_norm(line, w, b, eps), x, normalized_shape, weight, bias
-    )
+    return _last_axes(lambda line, w, b: block.layer_norm(line, w, b, eps), x, normalized_shape, weight, bias)
 
 
 def _rms_norm(x: Sequence[float], weight: Sequence[float] | None, eps: float) -> list[float]:
@@ -111,7 +113,7 @@ def cross_entropy(logits: Array, target: Array, ignore_index: int, reduction: st
 def mse_loss(input: Array, target: Array, reduction: str) -> Array:
     """F-MSE over all elements."""
     if reduction == "mean":
-        return np.array(losses.mse(target.ravel(), input.ravel()))
+        return np.array(losses.mse(_list(target), _list(input)))
     return _reduced((input - target) ** 2, reduction, input.size)
 
 
@@ -127,9 +129,11 @@ def _reduced(costs: Array, reduction: str, count: int) -> Array:
 
 
 def linear_layer(x: Array, weight: Array, bias: Array | None) -> Array:
-    """x W^T + b, W stored (out, in)."""
-    found = [linear.linear(line, weight.tolist(), None if bias is None else bias.tolist())
-             for line in x.reshape(-1, x.shape[-1]).tolist()]
+    """The product x W^T + b, W stored (out, in)."""
+    found = [
+        linear.linear(line, weight.tolist(), None if bias is None else bias.tolist())
+        for line in x.reshape(-1, x.shape[-1]).tolist()
+    ]
     return np.array(found).reshape(*x.shape[:-1], len(weight))
 
 
@@ -169,14 +173,14 @@ def scaled_dot_product_attention(
 
 def sgd_step(theta: Array, g: Array, lr: float) -> Array:
     """F-SGD."""
-    return np.array(optimisers.sgd_step(theta.ravel(), g.ravel(), lr)).reshape(theta.shape)
+    return np.array(optimisers.sgd_step(_list(theta), _list(g), lr)).reshape(theta.shape)
 
 
 def adam_step(
     theta: Array, g: Array, m: Array, v: Array, t: int, lr: float, beta_1: float, beta_2: float, eps: float
 ) -> Array:
     """F-ADAM: the new theta, m and v, stacked."""
-    found = optimisers.adam_step(theta.ravel(), g.ravel(), m.ravel(), v.ravel(), t, lr, beta_1, beta_2, eps)
+    found = optimisers.adam_step(_list(theta), _list(g), _list(m), _list(v), t, lr, beta_1, beta_2, eps)
     return np.array(found).reshape(3, *theta.shape)
 
 

@@ -144,7 +144,9 @@ ATTENTION = Topic(
 )
 POSITIONS = Topic(
     (
-        Argument("T", ("t", "seq_len", "length", "n_positions", "max_len", "context", "n", "num_positions", "block_size")),
+        Argument(
+            "T", ("t", "seq_len", "length", "n_positions", "max_len", "context", "n", "num_positions", "block_size")
+        ),
         Argument("C", ("c", "d_model", "d", "dim", "n_embd", "channels", "embed_dim", "embedding_dim")),
         Argument("base", ("theta", "max_period"), default=10000.0, named=True),
     ),
@@ -157,7 +159,11 @@ TOPICS: dict[str, Topic] = {
     "softmax": Topic((X, AXIS), oracle.softmax, _of_x, mistakes.SOFTMAX),
     "log_softmax": Topic((X, AXIS), oracle.log_softmax, _of_x, mistakes.LOG_SOFTMAX),
     "logsumexp": Topic(
-        (X, Argument("axis", ("dim",), default=None, named=True), Argument("keepdims", ("keepdim",), False, named=True)),
+        (
+            X,
+            Argument("axis", ("dim",), default=None, named=True),
+            Argument("keepdims", ("keepdim",), False, named=True),
+        ),
         oracle.logsumexp,
         lambda rng: [{**case, "axis": -1} for case in _of_x(rng)] + [{"x": draw(rng, 4)}],
         mistakes.LOGSUMEXP,
@@ -206,7 +212,9 @@ TOPICS: dict[str, Topic] = {
         _binary((5,), (3, 4)),
         mistakes.BCE,
     ),
-    "linear": Topic((X, Argument("weight", ("w",)), BIAS), oracle.linear_layer, _affine((3, 4, 5), (2, 5, 2)), mistakes.LINEAR),
+    "linear": Topic(
+        (X, Argument("weight", ("w",)), BIAS), oracle.linear_layer, _affine((3, 4, 5), (2, 5, 2)), mistakes.LINEAR
+    ),
     "matmul": Topic(
         (Argument("a", ("x", "left")), Argument("b", ("y", "right"))),
         oracle.matmul,
