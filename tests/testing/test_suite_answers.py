@@ -216,11 +216,14 @@ WRONG = [
     ("softmax", "e = np.exp(x); return e / e.sum(axis, keepdims=True)", "large_inputs", "maximum is not subtracted"),
     ("softmax", "e = np.exp(x - x.max()); return e / e.sum()", "values", "over the whole array"),
     ("softmax", "e = np.exp(x - x.max(0)); return e / e.sum(0)", "values", "wrong axis"),
-    ("softmax", "e = np.exp(x - x.max(-1, keepdims=True)); return e / e.sum(-1, keepdims=True)", "axes", "axis is ignored"),
+    ("softmax", "e = np.exp(x - x.max(-1, keepdims=True)); return e / e.sum(-1, keepdims=True)", "axes",
+     "axis is ignored"),
     ("softmax", "return np.exp(x - x.max(axis, keepdims=True))", "values", "not normalised"),
-    ("softmax", "x -= x.max(axis, keepdims=True); e = np.exp(x); return e / e.sum(axis, keepdims=True)", "unchanged", "in place"),
+    ("softmax", "x -= x.max(axis, keepdims=True); e = np.exp(x); return e / e.sum(axis, keepdims=True)",
+     "unchanged", "in place"),
     ("softmax", "e = np.exp(x - x.max(axis)); return e / e.sum(axis)", "values", "keepdims=True"),
-    ("layer_norm", "return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, ddof=1, keepdims=True) + eps) * weight + bias",
+    ("layer_norm",
+     "return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, ddof=1, keepdims=True) + eps) * weight + bias",
      "values", "ddof=1"),
     ("layer_norm", "return (x - x.mean(-1, keepdims=True)) / (x.std(-1, keepdims=True) + eps) * weight + bias",
      "small_variance", "outside the root"),
@@ -229,13 +232,16 @@ WRONG = [
     ("layer_norm", "return (x - x.mean(0)) / np.sqrt(x.var(0) + eps) * weight + bias", "values", "batch norm"),
     ("layer_norm", "return (x - x.mean(-1, keepdims=True)) / (x.var(-1, keepdims=True) + eps) * weight + bias",
      "values", "the root is missing"),
-    ("layer_norm", "return x / np.sqrt(x.var(-1, keepdims=True) + eps) * weight + bias", "values", "mean is not subtracted"),
-    ("layer_norm", "return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + eps)", "values", "ignored"),
+    ("layer_norm", "return x / np.sqrt(x.var(-1, keepdims=True) + eps) * weight + bias", "values",
+     "mean is not subtracted"),
+    ("layer_norm", "return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + eps)", "values",
+     "ignored"),
     ("layer_norm", "m = x.mean(-1, keepdims=True); v = (x * x).mean(-1, keepdims=True) - m * m; "
      "return (x - m) / np.sqrt(np.maximum(v, 0) + eps) * weight + bias", "far_from_zero", None),
     ("layer_norm", "m = x.mean(-1, keepdims=True); v = (x * x).mean(-1, keepdims=True) - m * m; "
      "return (x - m) / np.sqrt(v + eps) * weight + bias", "far_from_zero", "E[x^2] - E[x]^2"),
-    ("gelu", "return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))", "values", "tanh approximation"),
+    ("gelu", "return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))", "values",
+     "tanh approximation"),
     ("gelu", "return x / (1 + np.exp(-1.702 * x))", "values", "1.702"),
     ("gelu", "return 0.5 * x * (1 + erf(x))", "values", "erf(x / sqrt(2))"),
     ("gelu", "return x * (1 + erf(x / math.sqrt(2)))", "values", "1/2 is missing"),
@@ -244,7 +250,8 @@ WRONG = [
      "return -np.log(np.take_along_axis(p, target[..., None], -1)).mean()", "large_logits", "log-softmax"),
     ("cross_entropy", "return lsm(logits, target).mean()", "values", "sign is wrong"),
     ("cross_entropy", "return -lsm(logits, target).sum()", "values", "not the mean"),
-    ("cross_entropy", "p = np.exp(logits); p /= p.sum(-1, keepdims=True); return -lsm(p, target).mean()", "values", "twice"),
+    ("cross_entropy", "p = np.exp(logits); p /= p.sum(-1, keepdims=True); return -lsm(p, target).mean()", "values",
+     "twice"),
     ("cross_entropy", "p = np.exp(logits); p /= p.sum(0); "
      "return -np.log(np.take_along_axis(p, target[..., None], -1)).mean()", "values", "wrong axis"),
     ("cross_entropy", "return -lsm(logits, target)", "values", "one number"),
@@ -268,7 +275,8 @@ WRONG = [
     ("sigmoid", "return np.exp(x) / (1 + np.exp(x))", "extremes", "overflows"),
     ("sigmoid", "s = 1 / (1 + np.exp(-x)); return s * (1 - s)", "values", "derivative"),
     ("sigmoid", "return np.tanh(x)", "values", "tanh"),
-    ("adam_step", "m = b1 * m + (1 - b1) * g; v = b2 * v + (1 - b2) * g * g; return w - lr * m / (np.sqrt(v) + eps), m, v",
+    ("adam_step",
+     "m = b1 * m + (1 - b1) * g; v = b2 * v + (1 - b2) * g * g; return w - lr * m / (np.sqrt(v) + eps), m, v",
      "values", "bias correction is missing"),
     ("adam_step", "m = b1 * m + (1 - b1) * g; v = b2 * v + (1 - b2) * g * g; "
      "return w + lr * m / (1 - b1**t) / (np.sqrt(v / (1 - b2**t)) + eps), m, v", "values", "uphill"),
@@ -291,7 +299,8 @@ WRONG = [
     ("mse_loss", "return np.sqrt(((x - t) ** 2).mean())", "values", "RMSE"),
     ("mse_loss", "return np.abs(x - t).mean()", "values", "absolute"),
     ("linear", "return x @ weight.reshape(weight.shape[::-1]) + (0 if bias is None else bias)", "values", "reshaped"),
-    ("linear", "w = weight if weight.shape[0] == weight.shape[1] else weight.T; return x @ w + (0 if bias is None else bias)",
+    ("linear",
+     "w = weight if weight.shape[0] == weight.shape[1] else weight.T; return x @ w + (0 if bias is None else bias)",
      "square_weight", "(out, in)"),
     ("linear", "return x @ weight.T", "values", "bias is ignored"),
     ("linear", "return x @ weight.T - (0 if bias is None else bias)", "values", "subtracted"),
@@ -300,7 +309,8 @@ WRONG = [
     ("dropout", "return x * (np.random.rand(*x.shape) >= p)", "scaled_up", "1 - p"),
     ("dropout", "return x * (np.random.rand(*x.shape) < p) / p if p else x", "scaled_up", "divided by p"),
     ("dropout", "return x * (np.random.rand(*x.shape) < p) / (1 - p) if p else x", "share_dropped", "not of keeping"),
-    ("dropout", "r = np.random.default_rng(0); return x * (r.random(x.shape) >= p) / (1 - p)", "random_draws", "seed is fixed"),
+    ("dropout", "r = np.random.default_rng(0); return x * (r.random(x.shape) >= p) / (1 - p)", "random_draws",
+     "seed is fixed"),
 ]  # fmt: skip
 SIGNATURES = {
     "softmax": "x, axis=-1",
@@ -328,11 +338,13 @@ def lsm(x, t):
     return np.take_along_axis(x - np.log(np.exp(x).sum(-1, keepdims=True)), t[..., None], -1)[..., 0]
 """
 GRADIENTS = [
-    ("softmax", "e = np.exp(x - x.max(-1, keepdims=True)); return e / e.sum(-1, keepdims=True)", "y = softmax(x); return y * g",
+    ("softmax", "e = np.exp(x - x.max(-1, keepdims=True)); return e / e.sum(-1, keepdims=True)",
+     "y = softmax(x); return y * g",
      "a term is missing"),
     ("softmax", "e = np.exp(x - x.max(-1, keepdims=True)); return e / e.sum(-1, keepdims=True)",
      "y = softmax(x); return -y * (g - (g * y).sum(-1, keepdims=True))", "sign"),
-    ("sigmoid", "e = np.exp(-np.abs(x)); return np.where(x > 0, 1 / (1 + e), e / (1 + e))", "return g", "passed on unchanged"),
+    ("sigmoid", "e = np.exp(-np.abs(x)); return np.where(x > 0, 1 / (1 + e), e / (1 + e))", "return g",
+     "passed on unchanged"),
     ("sigmoid", "e = np.exp(-np.abs(x)); return np.where(x > 0, 1 / (1 + e), e / (1 + e))",
      "s = sigmoid(x); return s * (1 - s)", "g is not used"),
     ("mse_loss", "return ((x - t) ** 2).mean()", "return g * 2 * (x - t), -g * 2 * (x - t)", "constant factor"),
@@ -418,13 +430,6 @@ def test_right_answers_in_single_precision_pass(cast):
             x = np.asarray(x, np.float32)
             y = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + np.float32(eps))
             return cast(y * np.float32(weight) + np.float32(bias))
-        def linear(x, weight, bias=None):
-            y = np.float32(x) @ np.float32(weight).T
-            return cast(y if bias is None else y + np.float32(bias))
-        def linear_backward(g, x, weight, bias=None):
-            g, x, weight = np.float32(g), np.float32(x), np.float32(weight)
-            flat = g.reshape(-1, g.shape[-1])
-            return cast(g @ weight), cast(flat.T @ x.reshape(-1, x.shape[-1])), cast(flat.sum(0))
         def sigmoid(x):
             e = np.exp(-np.abs(np.float32(x)))
             return cast(np.where(x >= 0, 1 / (1 + e), e / (1 + e)))

@@ -284,7 +284,12 @@ def test_required_functions_and_laws_of_a_teachers_own(answers, tmp_path, capsys
 
 def test_the_pytest_module(answers, tmp_path):
     settings = toml(tmp_path, '[check]\nonly = ["*.values", "relu.at_zero", "relu.gradient"]\n')
-    environment = {**os.environ, "TINYLLM_CHECK": str(answers), "TINYLLM_CHECK_CONFIG": str(settings)}
+    environment = {
+        **os.environ,
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        "TINYLLM_CHECK": str(answers),
+        "TINYLLM_CHECK_CONFIG": str(settings),
+    }
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--pyargs",
                "tinyllm.testing.suite.pytest_module"]  # fmt: skip
     environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[2]), environment.get("PYTHONPATH", "")])

@@ -226,7 +226,7 @@ class Trainer:
         norm = self._clip(batch)
         self.optimizer.lr = rate
         self.optimizer.step()
-        tokens = next(iter(batch.values())).size
+        tokens = self.plan.count(batch)
         seconds = time.perf_counter() - begin
         self.at.step += 1
         self.at.tokens += tokens

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -124,9 +125,9 @@ _ALONG_LAST: dict[str, Function] = {
     "softmax": tl.softmax,
     "log_softmax": tl.log_softmax,
     **{
-        n: (lambda x, f=getattr(tl, n): f(x, axis=-1))
-        for n in ("logsumexp", "max", "min", "mean", "var", "std", "prod")
-    },  # type: ignore[misc]
+        n: functools.partial(getattr(tl, n), axis=-1)
+        for n in ("logsumexp", "max", "min", "mean", "var", "std", "prod", "cumsum")
+    },
     "layer_norm": lambda x: tl.layer_norm(x, x.shape[-1]),
     "rms_norm": lambda x: tl.rms_norm(x, x.shape[-1], eps=1e-5),
     "cross_entropy": lambda x: tl.cross_entropy(x, np.zeros(x.shape[:-1], dtype=int), reduction="none"),

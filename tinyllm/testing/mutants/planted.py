@@ -1,7 +1,7 @@
 """A wrong rule put in the place of a right one, on one tape only: the library itself is never changed.
 
-A tape is data, so a mistake is planted by exchanging the operation that a node names for a copy of it with another rule.
-When that tape is gone, so is the mistake; there is nothing to restore, whatever happens in between.
+A tape is data, so a mistake is planted by exchanging the operation that a node names for a copy of it with another
+rule. When that tape is gone, so is the mistake; there is nothing to restore, whatever happens in between.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -94,9 +95,10 @@ class MutantReport:
             f"{self.count(ABSENT)} that cannot be made (no axis to transpose, no broadcasting to undo, ...)"
         )
         yield f"false alarms   {len(self.alarms)} on {self.draws} right rules"
-        seen = [h.smallest for h in self.rules if h.smallest is not None]
+        seen = [(h.smallest, str(h.rule)) for h in self.rules if h.smallest is not None]
         if seen:
-            yield f"smallest seen  a gradient times 1 + {min(seen):.1g} at best, 1 + {max(seen):.1g} at worst (float32)"
+            (best, where_best), (worst, where_worst) = min(seen), max(seen)
+            yield f"smallest seen  a gradient times 1 + {best:.1g} ({where_best}); 1 + {worst:.1g} in {where_worst}"
         yield f"seed {self.seed}, {self.seconds:.0f} s"
 
 
@@ -105,8 +107,9 @@ def _table(rules: Iterable[Hunted]) -> Iterable[str]:
     columns = [m.column for m in MISTAKES] + ["term"]
     width = max((len(str(h.rule)) for h in rules), default=4)
     wide = [max(len(c), 2) for c in columns]
-    yield "The columns are mistakes planted in the derivative of an operation with respect to the argument in brackets:"
-    yield "; ".join(f"{m.column}: {m.name}" for m in MISTAKES) + "; term: each term of the rule dropped"
+    yield "Mistakes planted in the derivative of an operation with respect to the argument in brackets; the columns:"
+    yield from _wrapped("; ".join(f"{m.column} = {m.name}" for m in MISTAKES), "  ")
+    yield "  term = one term or factor of the rule dropped, each in turn"
     yield _LEGEND
     yield "The last column is the smallest e for which a gradient times 1 + e was rejected."
     yield ""
@@ -128,16 +131,20 @@ def _mark(verdicts: list[Verdict]) -> str:
 
 def _equivalents(rules: Iterable[Hunted]) -> Iterable[str]:
     """The equivalent mutants by name and reason."""
-    grouped: dict[tuple[str, str], list[str]] = {}
+    labels: dict[tuple[str, str], list[str]] = {}  # by rule and reason, the mistakes
     for hunted in rules:
         for v in hunted.verdicts:
-            if v.outcome == EQUIVALENT:
-                grouped.setdefault((v.why, hunted.rule.label), []).append(v.mistake)
-    merged: dict[tuple[str, str], list[str]] = {}
-    for (why, label), names in grouped.items():
-        merged.setdefault((why, ", ".join(dict.fromkeys(names))), []).append(label)
+            if v.outcome == EQUIVALENT and v.mistake not in labels.setdefault((hunted.rule.label, v.why), []):
+                labels[hunted.rule.label, v.why].append(v.mistake)
+    merged: dict[tuple[str, str], list[str]] = {}  # by mistakes and reason, the rules
+    for (label, why), names in labels.items():
+        merged.setdefault((", ".join(names), why), []).append(label)
     if merged:
-        yield "Equivalent mutants: equal to the right rule on random inputs, and for a reason:"
-    for (why, names), labels in merged.items():
-        yield f"  {names}: {why}"
-        yield f"    {', '.join(labels)}"
+        yield "Equivalent mutants: equal to the right rule on random inputs, and for a reason."
+    for (mistakes, why), where in merged.items():
+        yield from _wrapped(f"{mistakes}: {why}", "  ")
+        yield from _wrapped(", ".join(where), "      ")
+
+
+def _wrapped(text: str, indent: str) -> list[str]:
+    return textwrap.wrap(text, 110, initial_indent=indent, subsequent_indent=indent)

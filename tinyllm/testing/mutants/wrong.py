@@ -271,7 +271,7 @@ def _scores(p: Passage) -> tuple[Array, Array]:
     if mask:
         scores = np.where(mask[0], scores, -np.inf) if mask[0].dtype == bool else scores + mask[0]
     if p.params["limit"] is not None:
-        scores = np.where(np.tri(*scores.shape[-2:], p.params["limit"], dtype=bool), scores, -np.inf)
+        scores = np.where(np.tri(scores.shape[-2], scores.shape[-1], p.params["limit"], dtype=bool), scores, -np.inf)
     e = np.exp(scores - scores.max(-1, keepdims=True))
     return e / e.sum(-1, keepdims=True), p.g @ np.swapaxes(v, -1, -2)
 

@@ -13,7 +13,7 @@ import numpy as np
 from tinyllm.autograd import Tensor, backend
 from tinyllm.testing.problem import Array, quiet
 from tinyllm.testing.suite.outcome import Broken, NotApplicable
-from tinyllm.testing.suite.signature import Argument, Parameters
+from tinyllm.testing.suite.signature import REQUIRED, Argument, Parameters
 
 Case = dict[str, Any]
 Wrong = Callable[..., Any]
@@ -27,7 +27,8 @@ class Topic:
     ----------
     arguments : tuple of Argument
     formula : callable
-        The right result for a case, in float64: the loops of `tinyllm.formulas`.
+        The right result for a case, in float64: the loops of `tinyllm.formulas`. None for a function that only a
+        teacher's own laws know; it is given arrays.
     cases : callable
         ``cases(rng) ->`` arguments to try, small and of odd shapes.
     mistakes : tuple of (str, callable)
@@ -39,7 +40,7 @@ class Topic:
     """
 
     arguments: tuple[Argument, ...]
-    formula: Callable[..., Any]
+    formula: Callable[..., Any] | None
     cases: Callable[[np.random.Generator], list[Case]]
     mistakes: tuple[tuple[str, Wrong], ...] = ()
     results: int = 1
@@ -87,7 +88,7 @@ class Answer:
     def cases(self) -> list[Case]:
         """Those of the topic's cases that the answer provides for."""
         cases = [c for c in self.topic.cases(np.random.default_rng(7)) if self.parameters.accepts(c)]
-        if not cases:
+        if not cases and self.topic.formula is not None:
             arguments = ", ".join(a.name for a in self.topic.arguments)
             raise Broken(f"its arguments cannot be matched with ({arguments})")
         return cases
@@ -136,6 +137,8 @@ class Answer:
     @functools.cached_property
     def uses_tensors(self) -> bool:
         """Whether it is written with Tensors: found by calling it with arrays first."""
+        if self.topic.formula is None:
+            return False
         case = self.cases()[0]
         try:
             result = self.raw(copied(case), tensors=False)
@@ -176,7 +179,8 @@ class Answer:
         if not isinstance(result, (tuple, list)):
             result = (result,)
         given = [n for n in parameters.found if n in case]
-        names = next((n for n in (floating, given) if len(n) == len(result)), list(parameters.found))
+        arrays = [n for n in parameters.found if parameters.arguments[n].default in (REQUIRED, None)]
+        names = next((n for n in (floating, given, arrays) if len(n) == len(result)), list(parameters.found))
         if len(result) != len(names):
             raise Broken(
                 f"{self.name}_backward returned {len(result)} gradient(s), and one for each of "
@@ -199,6 +203,7 @@ class Answer:
 
     def expected(self, case: Case) -> Array:
         """The right result."""
+        assert self.topic.formula is not None
         with quiet():
             return np.asarray(self.topic.formula(**self.complete(case)), dtype=float)
 

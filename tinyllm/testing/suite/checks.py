@@ -67,7 +67,7 @@ def _own_topic(function: Callable[..., Any] | None) -> Topic:
     """For a function that only a teacher's laws know: its own parameters are its arguments."""
     parameters = [] if function is None else inspect.signature(function).parameters.values()
     arguments = tuple(Argument(p.name, optional=p.default is not p.empty) for p in parameters)
-    return Topic(arguments, formula=lambda **case: None, cases=lambda rng: [])
+    return Topic(arguments, formula=None, cases=lambda rng: [])
 
 
 def guarded(run: Callable[[], Any], path: str) -> dict[str, Any]:

@@ -112,7 +112,7 @@ def gradient(answer: Answer) -> None:
     if answer.backward is None and not answer.differentiable:
         raise NotApplicable(f"no {answer.name}_backward(g, ...), and it is not written with Tensors")
     cases = [case for case in answer.cases() if np.isfinite(answer.expected(case)).all()]
-    for case in cases + [case for case in odd_cases(answer.name, _rng())[:1] if answer.parameters.accepts(case)]:
+    for case in cases[:3] + [case for case in odd_cases(answer.name, _rng())[:1] if answer.parameters.accepts(case)]:
         hold_gradient(answer, case)
 
 

@@ -269,7 +269,8 @@ class _Process:
             pass
         self.lines: queue.Queue[bytes] = queue.Queue()
         self.output = _Output(self.child.stderr)
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
 
     def __enter__(self) -> _Process:
         return self
@@ -277,6 +278,10 @@ class _Process:
     def __exit__(self, *_: object) -> None:
         self.kill()
         self.output.finish()
+        self._listener.join(timeout=1.0)
+        for stream, reader in ((self.child.stdout, self._listener), (self.child.stderr, self.output.thread)):
+            if stream is not None and not reader.is_alive():  # alive: an escaped process holds the other end open
+                stream.close()
 
     def _listen(self) -> None:
         for line in _lines(self.child.stdout):
@@ -339,8 +344,8 @@ class _Output:
         self.size = 0
         self._kept = b""
         self._stream = stream
-        self._thread = threading.Thread(target=self._drain, daemon=True)
-        self._thread.start()
+        self.thread = threading.Thread(target=self._drain, daemon=True)
+        self.thread.start()
 
     def _drain(self) -> None:
         while chunk := os.read(self._stream.fileno(), 2**16):
@@ -349,7 +354,7 @@ class _Output:
 
     def finish(self) -> None:
         """Wait for the rest, unless some escaped process holds the other end open."""
-        self._thread.join(timeout=1.0)
+        self.thread.join(timeout=1.0)
 
     @property
     def text(self) -> str:
@@ -381,4 +386,4 @@ def _environment(folder: str) -> dict[str, str]:
     root = str(Path(tinyllm.__file__).resolve().parents[1])
     threads = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "NUMBA", "VECLIB_MAXIMUM")}
     own = {"PYTHONPATH": root, "HOME": folder, "TMPDIR": folder, "TEMP": folder, "TMP": folder, "PYTHONUTF8": "1"}
-    return {**kept, **threads, **own, "PYTHONDONTWRITEBYTECODE": "1", "MPLBACKEND": "agg"}
+    return {**kept, **threads, **own, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1", "MPLBACKEND": "agg"}

@@ -40,7 +40,7 @@ def _odd_elements(rng: np.random.Generator) -> list[Case]:
 
 def _normed(rng: np.random.Generator) -> list[Case]:
     cases: list[Case] = []
-    for shape in ((3, 5), (4, 7)):
+    for shape in ((3, 5), (2, 7)):
         x, weight, bias = draw(rng, *shape) * 2 + 1, draw(rng, shape[-1]), draw(rng, shape[-1])
         case: Case = {"x": x, "normalized_shape": (shape[-1],), "eps": 1e-5}
         cases += [{**case, "weight": weight, "bias": bias}, {**case, "weight": weight}, case]
@@ -138,7 +138,7 @@ ATTENTION = Topic(
         Argument("scale", default=None, named=True),
     ),
     oracle.scaled_dot_product_attention,
-    _queries((3, 4, 3, 5), (2, 4, 4, 3, 3), (2, 3, 4, 3, 5)),
+    _queries((2, 3, 2, 4), (2, 3, 3, 2, 2), (2, 2, 3, 3, 4)),
     mistakes.ATTENTION,
     tuples=True,
 )
@@ -184,7 +184,7 @@ TOPICS: dict[str, Topic] = {
     "cross_entropy": Topic(
         (
             Argument("logits", ("x", "input", "scores", "z", "logit", "yhat", "y_hat", "y_pred")),
-            Argument("target", ("targets", "labels", "label", "y", "y_true", "t", "ids")),
+            Argument("target", ("targets", "labels", "label", "y_true", "t", "ids")),
             Argument("ignore_index", default=-100, named=True),
             REDUCTION,
         ),
@@ -195,7 +195,7 @@ TOPICS: dict[str, Topic] = {
     "mse_loss": Topic(
         (
             Argument("input", ("x", "pred", "prediction", "yhat", "y_hat", "y_pred", "a")),
-            Argument("target", ("targets", "y", "y_true", "t", "b")),
+            Argument("target", ("targets", "y_true", "t", "b")),
             REDUCTION,
         ),
         oracle.mse_loss,
@@ -205,7 +205,7 @@ TOPICS: dict[str, Topic] = {
     "binary_cross_entropy_with_logits": Topic(
         (
             Argument("input", ("x", "logits", "z", "scores")),
-            Argument("target", ("targets", "y", "y_true", "t", "labels")),
+            Argument("target", ("targets", "y_true", "t", "labels")),
             REDUCTION,
         ),
         oracle.binary_cross_entropy_with_logits,
@@ -287,7 +287,7 @@ _ODD: dict[str, Callable[[np.random.Generator], list[Case]]] = {
     "matmul": _factors(((2, 3, 4), (2, 4, 5)), ((3,), (3,)), ((2, 3), (3,)), ((1, 1), (1, 1)), ((2, 3, 4), (4, 5))),
     "embedding": _odd_tokens,
     **dict.fromkeys(
-        ("scaled_dot_product_attention", "attention"), _queries((2, 2, 3, 5, 2, 3), (1, 1, 1, 1), (1, 3, 1, 4, 4))
+        ("scaled_dot_product_attention", "attention"), _queries((2, 2, 2, 3, 2, 1), (1, 1, 1, 1), (1, 3, 1, 4, 4))
     ),
     "sgd_step": _descents,
     "adam_step": _adams,
