@@ -114,6 +114,17 @@ def _parser() -> argparse.ArgumentParser:
     resume.add_argument("--steps", type=int, metavar="N", help="another number of steps in all")
     resume.add_argument("--data", metavar="NAME-or-PATH", help="where the same text lies now")
 
+    check = command("check", _check, "hold the functions in a file of yours against the formulas and their derivatives")
+    check.add_argument("file", metavar="FILE.py")
+    check.add_argument("--config", metavar="FILE.toml", help="restrict, weigh and add checks")
+    check.add_argument("--junit", metavar="FILE.xml", help="also write JUnit XML here")
+    check.add_argument("--timeout", type=float, metavar="SECONDS", help="for each check (default: 10)")
+    check.add_argument("--memory", type=float, metavar="MIB", help="for the file's own use (default: 1024)")
+
+    mutants = command("mutants", _mutants, "plant mistakes in every derivative and see whether gradcheck finds them")
+    mutants.add_argument("--op", action="append", metavar="NAME", help="only this operation; may be repeated")
+    mutants.add_argument("--seed", type=int, default=0, metavar="S")
+
     formulas = command(
         "formulas", _formulas, "every formula of the documents; with an ID, its ladder from loops to kernels"
     )
@@ -208,6 +219,18 @@ def _info(options: argparse.Namespace) -> None:
             value = f"{value / 2**20:,.1f} MiB" if name.endswith("bytes") else f"{value:,}"
         label = name.replace("bytes", "memory").replace("_", " ")
         print(f"{label:17} {'not known' if value is None else value}")
+
+
+def _check(options: argparse.Namespace) -> int:
+    from tinyllm.testing import suite
+
+    return suite.main(options.file, options.json, options.junit, options.config, options.timeout, options.memory)
+
+
+def _mutants(options: argparse.Namespace) -> int:
+    from tinyllm.testing import mutants
+
+    return mutants.main(options.json, options.op, options.seed)
 
 
 def _formulas(options: argparse.Namespace) -> None:

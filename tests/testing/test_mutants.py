@@ -24,7 +24,7 @@ from tinyllm.testing.mutants.survey import Rule, reason, rules, survey
 from tinyllm.testing.mutants.wrong import TERMS, mistakes
 
 X = np.array([[0.5, -1.2, 2.0], [1.5, 0.3, -0.7]])
-QUICK = ["multiply", "power", "edge: broadcast_to", "matmul", "getitem", "softmax", "layer_norm", "floor"]
+QUICK = ["multiply", "edge: broadcast_to", "getitem", "softmax", "floor"]
 
 RULES = rules()
 
@@ -222,9 +222,9 @@ def test_a_wrong_rule_raises_an_alarm() -> None:
 
 
 def test_report_as_text_and_as_json() -> None:
-    report = run(["add", "tanh"], seed=4)
+    report = run(["add"], seed=4)
     assert report.passed
-    assert report.draws == len(CASES["add"]) * 2 + len(CASES["tanh"])
+    assert report.draws == len(CASES["add"]) * 2
     text = str(report)
     assert "kill rate      100.00%" in text
     assert "both derivatives are 1" in text
@@ -232,7 +232,7 @@ def test_report_as_text_and_as_json() -> None:
     found = json.loads(json.dumps(report.as_dict()))
     assert found["kill_rate"] == 1
     assert found["killed"] + found["equivalent"] + found["absent"] == sum(len(r["mutants"]) for r in found["rules"])
-    assert [r["rule"] for r in found["rules"]] == ["add[a]", "add[b]", "tanh[x]"]
+    assert [r["rule"] for r in found["rules"]] == ["add[a]", "add[b]"]
 
 
 def test_a_survivor_is_named_in_the_report(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,7 +271,7 @@ def test_main_prints_progress_apart_from_the_result(
 
 def test_two_processes_find_what_one_finds() -> None:
     with redirect_stdout(io.StringIO()):
-        alone, together = (run(["copy", "negative"], processes=n) for n in (1, 2))
+        alone, together = (run(["copy"], processes=n) for n in (1, 2))
     assert [h.verdicts for h in alone.rules] == [h.verdicts for h in together.rules]
 
 

@@ -302,3 +302,20 @@ def test_the_pytest_module(answers, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
     assert "set TINYLLM_CHECK" in done.stdout + done.stderr
     assert done.returncode != 0
+
+
+def test_a_file_that_changes_between_two_loads_ends(check):
+    """The first function ends the process; at the second load the other one is gone."""
+    source = """
+        import os
+        first = not os.path.exists("seen")
+        open("seen", "w").close()
+        def relu(x):
+            os._exit(1)
+        if first:
+            def sigmoid(x):
+                return x
+    """
+    found = by_name(check(source, only=("relu.values", "sigmoid.values")))
+    assert "ended the process" in found["relu.values"].message
+    assert "the file lacks it" in found["sigmoid.values"].message

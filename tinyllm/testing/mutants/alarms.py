@@ -95,7 +95,7 @@ def _moderate(x: Array) -> Array:
 
 
 def _fractional(x: Array) -> Array:
-    return np.clip(x, -1e4, 1e4)  # beyond, float32 holds few numbers that are no integers
+    return np.clip(x, -99.5, 99.5)  # far out, float32 holds few numbers that are no integers
 
 
 def _above_zero(x: Array) -> Array:
@@ -193,8 +193,8 @@ def draw(pick: Pick) -> Correct:
         f, inputs = _PAIRS[name], [numbers(shape), numbers(narrow)]
     if layout == "transposed":
         inputs = [np.ascontiguousarray(x.T) for x in inputs]
-    dtype = pick([np.float64, np.float64, np.float64, np.float32])
-    order = pick([1, 1, 1, 2])
+    dtype = pick([np.float64] * 7 + [np.float32])
+    order = pick([1] * 7 + [2])
     return Correct(f"{name}, {layout}", _LAYOUTS[layout](f), [x.astype(dtype) for x in inputs], order)
 
 

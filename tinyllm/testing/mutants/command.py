@@ -91,8 +91,8 @@ def _done(jobs: list[_Job], processes: int, progress: Progress) -> list[Any]:
     found: list[Any] = [None] * len(jobs)
     if processes == 1:
         for k, job in enumerate(jobs):
-            progress(k, len(jobs), job.name)
             found[k] = job.work(*job.arguments)
+            progress(k + 1, len(jobs), job.name)
         return found
     # fresh interpreters: a fork of a process whose threads hold locks may hang
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:

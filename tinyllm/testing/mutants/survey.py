@@ -188,9 +188,10 @@ EQUIVALENT: tuple[tuple[set[str], set[str], str], ...] = (
         {"input used for output"},
         _labels(
             "abs[x]; copy[x]; cos[x]; erf[x]; negative[x]; relu[x]; sin[x]; softplus[x]; log[x]; log1p[x]; "
-            "identity[x]; clip[x]; dropout[x]; add[a b]; subtract[a b]; multiply[a b]; divide[a]; power[a]; maximum[a b]; minimum[a b]; "
-            "where[a b]; cumsum[x]; matmul[a b]; einsum[0 1]; transpose[x]; getitem[x]; gelu[x]; layer_norm[x]; "
-            "rms_norm[x]; linear[x weight]; scaled_dot_product_attention[q k v]; checkpoint[0 1]"
+            "identity[x]; clip[x]; dropout[x]; add[a b]; subtract[a b]; multiply[a b]; divide[a]; power[a]; "
+            "maximum[a b]; minimum[a b]; where[a b]; cumsum[x]; matmul[a b]; einsum[0 1]; transpose[x]; getitem[x]; "
+            "gelu[x]; layer_norm[x]; rms_norm[x]; linear[x weight]; scaled_dot_product_attention[q k v]; "
+            "checkpoint[0 1]"
         ),
         "the rule does not look at the output",
     ),

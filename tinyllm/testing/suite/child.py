@@ -115,12 +115,14 @@ def prepare(job: dict[str, Any], channel: Channel) -> dict[str, Runnable] | None
     channel.send("ready")
     limit(job["memory"])
     sys.addaudithook(refuse_processes)
-    module = types.ModuleType("")
-    outcome = guarded(lambda: vars(module).update(vars(load(job["file"]))), job["file"])
+    loaded: list[tuple[list[str], dict[str, Runnable]]] = []
+    outcome = guarded(
+        lambda: loaded.append(collect(vars(load(job["file"])), MODULE, job["only"], job["skip"])), job["file"]
+    )
     if outcome["status"] != "passed":
         channel.send("unloadable", **outcome)
         return None
-    found, checks = collect(vars(module), MODULE, job["only"], job["skip"])
+    found, checks = loaded[0]
     channel.send("loaded", checks={name: check.says for name, check in checks.items()}, found=found, known=sorted(LAWS))
     return checks
 

@@ -15,6 +15,7 @@ from tinyllm.testing.suite.answer import Answer, Case, copied, is_floating
 from tinyllm.testing.suite.compare import check, deviation, label, mistakes
 from tinyllm.testing.suite.gradient import hold_gradient, tape_gradient
 from tinyllm.testing.suite.outcome import Broken, NotApplicable
+from tinyllm.testing.suite.signature import Parameters
 from tinyllm.testing.suite.topics import draw, odd_cases
 
 
@@ -326,6 +327,17 @@ def no_leak(answer: Answer) -> None:
                 f"changing positions {t} and later moves the output at position {first} by {np.nanmax(moved):.3g}",
                 mistakes(answer, case, y, answer.expected(case)) or ["the future leaks into the past"],
             )
+
+
+def causal_gradient(answer: Answer) -> None:
+    """The backward pass knows of the causal mask."""
+    _needs(answer, "is_causal")
+    case = {**_qkv(3, 3, ()), "is_causal": True}
+    if answer.backward is None and not answer.differentiable:
+        raise NotApplicable(f"no {answer.name}_backward(g, ...), and it is not written with Tensors")
+    if answer.backward is not None and not Parameters(answer.backward, answer.topic.arguments, 1).accepts(case):
+        raise NotApplicable(f"{answer.name}_backward takes no is_causal")
+    hold_gradient(answer, case)
 
 
 def scales(answer: Answer) -> None:

@@ -90,7 +90,6 @@ RELU: Mistakes = (
 )
 
 SIGMOID: Mistakes = (
-    ("exp(-x) overflows for large negative x: use exp(x) / (1 + exp(x)) there", lambda x: 1 / (1 + np.exp(-x))),
     ("exp(x) overflows for large x: use 1 / (1 + exp(-x)) there", lambda x: np.exp(x) / (1 + np.exp(x))),
     ("the sign of the exponent is wrong: 1 / (1 + exp(x))", lambda x: 1 / (1 + np.exp(x))),
     ("the derivative s (1 - s) is returned, not the value", lambda x: oracle.sigmoid(x) * (1 - oracle.sigmoid(x))),

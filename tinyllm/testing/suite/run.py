@@ -180,6 +180,9 @@ class _Session:
                 elif kind == "fault":
                     raise RuntimeError(f"the checking process failed:\n{event['message']}")
                 elif kind == "done":
+                    for name in rest or ():
+                        if not self.checks[name].status:
+                            self._settle(self.checks[name], "error", "not run: loaded again, the file lacks it")
                     break
                 elif kind in ("timeout", "ended"):
                     self._ended(stage, event["message"], event["likely"], rest)

@@ -21,6 +21,7 @@ ATTENTION = (
     laws.sharp_scores,
     laws.causal,
     laws.no_leak,
+    laws.causal_gradient,
     laws.masks,
     laws.masked_row,
     laws.scales,
