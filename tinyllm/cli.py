@@ -1,8 +1,7 @@
-"""The command line: `tinyllm train | generate | eval | info | resume | formulas | check | mutants`.
+"""The command line: `tinyllm train | generate | eval | info | resume | formulas | check | proofs | mutants`.
 
-Results go to standard output, progress to standard error. Exit codes: 0 done; 1 something that was
-checked failed, or an error of ours, with its traceback; 2 an error of the user's, with its message alone; 130 after
-Ctrl-C.
+Results go to standard output, progress to standard error. Exit codes: 0 done; 1 something that was checked failed, or
+an error of ours, with its traceback; 2 an error of the user's, with its message alone; 130 after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -125,6 +124,10 @@ def _parser() -> argparse.ArgumentParser:
     mutants.add_argument("--op", action="append", metavar="NAME", help="only this operation; may be repeated")
     mutants.add_argument("--seed", type=int, default=0, metavar="S")
 
+    proofs = command("proofs", _proofs, "check every derivative on each backend, in each dtype, to order 2")
+    proofs.add_argument("--op", action="append", metavar="NAME", help="only this operation; may be repeated")
+    proofs.add_argument("--seed", type=int, default=0, metavar="S")
+
     formulas = command(
         "formulas", _formulas, "every formula of the documents; with an ID, its ladder from loops to kernels"
     )
@@ -231,6 +234,12 @@ def _mutants(options: argparse.Namespace) -> int:
     from tinyllm.testing import mutants
 
     return mutants.main(options.json, options.op, options.seed)
+
+
+def _proofs(options: argparse.Namespace) -> int:
+    from tinyllm.testing import proofs
+
+    return proofs.main(options.json, options.op, options.seed)
 
 
 def _formulas(options: argparse.Namespace) -> None:

@@ -33,6 +33,8 @@ class Bench:
     rng : numpy.random.Generator
     jitter : array
         By how much the result moves when the inputs move by units in the last place: the noise of its values.
+    refuses_complex : bool
+        Whether the function was seen not to take complex numbers.
     """
 
     problem: Problem
@@ -44,6 +46,7 @@ class Bench:
     atol: float
     rng: np.random.Generator
     jitter: Array
+    refuses_complex: bool = False
     _typical: dict[int, float] = field(default_factory=dict)
 
     def scales(self, argument: int, index: int | None = None) -> Iterator[Array]:
@@ -80,6 +83,11 @@ class Bench:
         if self.singular:
             claims = [None if d is None else np.where(np.isnan(d), 0.0, d) for d in claims]
         return claims
+
+    @property
+    def underflow(self) -> float:
+        """Numbers so small that what they are made of may have lost its digits."""
+        return float(np.finfo(self.dtype).tiny) / self.eps
 
     @property
     def singular(self) -> bool:

@@ -158,7 +158,7 @@ def _compare(
         # a result that underflowed, or lost a small term to a large one, does not move at all: nothing shows its noise
         stuck = 32 * bench.eps * np.maximum(np.max(np.abs(bench.known), initial=0.0) / unit, 1.0)
         tolerance += np.where(value == 0, stuck, 0.0)
-        tolerance += bench.rtol * np.abs(value) + bench.atol
+        tolerance += bench.rtol * np.abs(value) + bench.atol + bench.underflow
         differs = (~(np.abs(value - claimed) <= tolerance) & np.isfinite(error)) | ~np.isfinite(claimed)
         size = np.maximum(np.maximum(np.abs(value), np.abs(claimed)), 1e-3 * typical)
         return tolerance, differs, ~(error <= bench.eps**0.5 * size)
@@ -206,12 +206,13 @@ def _complex(bench: Bench, probe: Probe, step: Array, unit: Array, value: Array,
     Squire and Trapp 1998, "Using complex variables to estimate derivatives of real functions". Only functions of plain
     arrays take complex numbers, and only analytic ones give derivatives.
     """
-    if bench.problem.record is not None or bench.eps > COARSE:
+    if bench.problem.record is not None or bench.eps > COARSE or bench.refuses_complex:
         return value, error
     tiny = 1e-30
     try:
         y = bench.at(probe.argument, 1j * tiny * step)
-    except TypeError:  # the function, or NumPy for it, refuses complex numbers
+    except Exception:  # whatever a function, or what it calls, says to complex numbers
+        bench.refuses_complex = True
         return value, error
     if y.dtype.kind != "c":
         return value, error

@@ -95,7 +95,7 @@ def _moderate(x: Array) -> Array:
 
 
 def _fractional(x: Array) -> Array:
-    return np.clip(x, -99.5, 99.5)  # far out, float32 holds few numbers that are no integers
+    return np.clip(x, -99.3, 99.3)  # far out, float32 holds few numbers that are no integers
 
 
 def _above_zero(x: Array) -> Array:
@@ -169,7 +169,8 @@ def draw(pick: Pick) -> Correct:
     """A function of the library at a random point: shape, values, layout, dtype and order as `pick` chooses them."""
     rng = np.random.default_rng(pick(range(2**20)))
     shape = pick(_SHAPES)
-    values = _VALUES[pick(list(_VALUES))]
+    place = pick(list(_VALUES))
+    values = _VALUES[place]
     layout = pick(list(_LAYOUTS))
     kind = pick(["elementwise", "along the last axis", "pairs"])
 
@@ -193,7 +194,8 @@ def draw(pick: Pick) -> Correct:
         f, inputs = _PAIRS[name], [numbers(shape), numbers(narrow)]
     if layout == "transposed":
         inputs = [np.ascontiguousarray(x.T) for x in inputs]
-    dtype = pick([np.float64] * 7 + [np.float32])
+    # at 1e4 float32 knows three digits of what varies: no rule is right there
+    dtype = np.float64 if place == "far from 0" else pick([np.float64] * 7 + [np.float32])
     order = pick([1] * 7 + [2])
     return Correct(f"{name}, {layout}", _LAYOUTS[layout](f), [x.astype(dtype) for x in inputs], order)
 

@@ -19,7 +19,7 @@ from tinyllm.testing.mutants.cases import CASES, Case, operation
 from tinyllm.testing.mutants.planted import Array, Passage, Wrong, passage, record
 from tinyllm.testing.mutants.wrong import MISTAKES, Mistake
 
-_DRAWS = 4  # random points at which a mutant is compared with the right rule
+_DRAWS = 3  # random points at which a mutant is compared with the right rule
 
 
 @dataclass(frozen=True)
