@@ -160,7 +160,8 @@ def _compare(
         tolerance += np.where(value == 0, stuck, 0.0)
         tolerance += bench.rtol * np.abs(value) + bench.atol + bench.underflow
         differs = (~(np.abs(value - claimed) <= tolerance) & np.isfinite(error)) | ~np.isfinite(claimed)
-        size = np.maximum(np.maximum(np.abs(value), np.abs(claimed)), 1e-3 * typical)
+        least = typical if bench.eps > COARSE else 1e-3 * typical
+        size = np.maximum(np.maximum(np.abs(value), np.abs(claimed)), least)
         return tolerance, differs, ~(error <= bench.eps**0.5 * size)
 
 

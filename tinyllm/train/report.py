@@ -63,7 +63,11 @@ def draw_loss(folder: Path) -> Path:
     run = records[0]["run"]
     train = [record for record in records if "loss" in record]
     watched = [record for record in records if "held_out" in record]
-    last = f": {watched[-1]['held_out']:.3f} after {watched[-1]['step']:,} steps" if watched else ""
+    ended = [record["result"] for record in records if "result" in record]
+    if ended:
+        last = f": {ended[-1]['loss']:.3f} on the whole held-out text"
+    else:
+        last = f": {watched[-1]['held_out']:.3f} after {watched[-1]['step']:,} steps" if watched else ""
     figure = loss_curve(
         ([record["step"] for record in train], [record["loss"] for record in train]),
         ([record["step"] for record in watched], [record["held_out"] for record in watched]),

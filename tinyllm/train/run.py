@@ -244,10 +244,8 @@ def _work(
     assert folder
     try:
         trainer.run()
-        if console and trainer.finished:
-            console.progress(f"drawing {folder / 'loss.png'}")
-        draw_loss(folder)
         if trainer.interrupted:
+            draw_loss(folder)
             raise KeyboardInterrupt
         trainer.use_best()
         model.save_pretrained(folder)
@@ -255,13 +253,25 @@ def _work(
             console.progress("reading the whole held-out text")
         task = NextToken(model)
         loss = mean_loss(task, task.windows(prepared.held_out.tokens, settings.batch_size))
+        result = _result(settings, prepared, trainer, model, loss)
+        append_log(folder, {"result": result})
+        if console:
+            console.progress(f"drawing {folder / 'loss.png'}")
+        draw_loss(folder)
     except KeyboardInterrupt:
         raise Interrupted(folder, trainer.at.step) from None
     except CheckpointError as error:
         raise CheckpointError(
             f"{error}\nwhat was saved before is whole: when the cause is mended, `tinyllm resume {folder}`"
         ) from error
-    result = {
+    return result
+
+
+def _result(settings: Settings, prepared: Prepared, trainer: Trainer, model: GPT, loss: float) -> dict[str, Any]:
+    """What `train` returns and the log ends with; `loss` is that of the whole held-out text."""
+    folder = trainer.folder
+    assert folder
+    return {
         "run": str(folder),
         "data": prepared.held_out_corpus,
         "characters": prepared.held_out.characters,
@@ -278,8 +288,6 @@ def _work(
         "tokens_per_second": trainer.at.tokens / trainer.at.seconds,
         "peak_bytes": _peak_bytes(),
     }
-    append_log(folder, {"result": result})
-    return result
 
 
 def _peak_bytes() -> int | None:
