@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-# The first draw of a hypothesis test may compile a kernel: no deadline. Derandomised, so that a red run can be repeated.
+# The first draw of a hypothesis test may compile a kernel: no deadline. Derandomised, so that a red run repeats.
 settings.register_profile("tinyllm", deadline=None, derandomize=True, max_examples=40)
 settings.load_profile("tinyllm")
 

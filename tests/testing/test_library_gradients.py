@@ -20,10 +20,10 @@ MASK = np.where(RNG.random((3, 4)) < 0.3, -np.inf, X)
 MASK[:, 0] = X[:, 0]
 
 ONE_ARGUMENT = [
-    "abs", "ceil", "copy", "cos", "cumsum", "elu", "erf", "exp", "expm1", "floor", "gelu", "identity", "leaky_relu", "log",
-    "log1p", "log_softmax", "logsumexp", "max", "mean", "min", "negative", "norm", "prod", "relu", "round", "sigmoid",
-    "sign", "silu", "sin", "softmax", "softplus", "sort", "sqrt", "squeeze", "std", "sum", "tanh", "transpose", "tril",
-    "triu", "var",
+    "abs", "ceil", "copy", "cos", "cumsum", "elu", "erf", "exp", "expm1", "floor", "gelu", "identity",
+    "leaky_relu", "log", "log1p", "log_softmax", "logsumexp", "max", "mean", "min", "negative", "norm",
+    "prod", "relu", "round", "sigmoid", "sign", "silu", "sin", "softmax", "softplus", "sort", "sqrt",
+    "squeeze", "std", "sum", "tanh", "transpose", "tril", "triu", "var",
 ]  # fmt: skip
 TWO_ARGUMENTS = ["add", "divide", "maximum", "minimum", "multiply", "subtract"]
 CASES = {name: (getattr(tl, name), POSITIVE) for name in ONE_ARGUMENT}

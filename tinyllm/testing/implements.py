@@ -21,9 +21,13 @@ class Implementation(NamedTuple):
     backward: Callable[..., Any] | None
 
 
+# Functions that `tinyllm check` knows beside the operations.
+_MORE = ("adam_step", "attention", "positional_encoding", "sgd_step", "sinusoidal_positions")
+
+
 def known() -> frozenset[str]:
-    """The names of the library's differentiable functions."""
-    return frozenset(ops.__all__) | frozenset(fused.__all__)
+    """The names of the library's differentiable functions, and of the others that `tinyllm check` has laws for."""
+    return frozenset(ops.__all__) | frozenset(fused.__all__) | frozenset(_MORE)
 
 
 def implements(name: str) -> Callable[[F], F]:

@@ -7,7 +7,7 @@ subgradients that the claim must lie in; in float32, by the order at which the r
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +18,8 @@ from tinyllm.testing.problem import Array, quiet
 from tinyllm.testing.stencil import LEVELS, Estimates, extrapolate, settle
 from tinyllm.testing.taylor import remainder_order
 
+# Units in the last place that a rule may lose when large terms cancel.
+CANCELLED = 4
 # A difference of this many estimated errors is one.
 SAFETY = 4.0
 # One-sided slopes are taken at these fractions of the usual step, first; and then.
@@ -58,7 +60,8 @@ class Verdict:
 class Ladder(NamedTuple):
     """Central differences, their rounding errors, and the steps, (L, N) each.
 
-    `bent` is where the slope bends at the point, `lost` where even the largest step shows noise alone: (N,) each.
+    `bent` is where the slope bends at the point, `lost` where even the largest step shows noise alone, `parts` the
+    sizes of what the outputs contribute, summed: (N,) each.
     """
 
     slopes: Array
@@ -66,11 +69,17 @@ class Ladder(NamedTuple):
     steps: Array
     bent: Array
     lost: Array
+    parts: Array
 
     def of(self, labels: Array) -> Ladder:
         """Some of the columns."""
         return Ladder(
-            self.slopes[:, labels], self.floors[:, labels], self.steps[:, labels], self.bent[labels], self.lost[labels]
+            self.slopes[:, labels],
+            self.floors[:, labels],
+            self.steps[:, labels],
+            self.bent[labels],
+            self.lost[labels],
+            self.parts[labels],
         )
 
 
@@ -89,6 +98,7 @@ def judge(bench: Bench, probe: Probe, typical: float, patient: bool = True) -> V
     steps = probe.steps()
     step, unit = next(steps)
     ladder = climb(bench, probe, step, unit)
+    probe = replace(probe, blur=probe.blur + CANCELLED * bench.eps * ladder.parts)
     unsure = 2 * probe.blur + bench.eps * typical
     value, error, size = settle([extrapolate(*ladder[:3])], probe.claimed, unsure, typical)
     error[ladder.lost] = np.inf
@@ -190,6 +200,7 @@ def climb(bench: Bench, probe: Probe, step: Array, unit: Array) -> Ladder:
                 bends.append(probe.gross(np.abs(plus - 2 * known + minus)))
         sizes.append(width / 2)
     with quiet():
+        parts = np.nan_to_num(probe.gross(np.abs(plus - minus)) / width, posinf=0.0)
         # f(x + h) - 2 f(x) + f(x - h) is of order h at a kink, of order h^2 elsewhere
         reach = bends[0] * (LEVELS[-1] / LEVELS[0])
         size = np.maximum(np.abs(slopes[-1]) * sizes[-1], 1e-3 * bends[-1])
@@ -198,7 +209,7 @@ def climb(bench: Bench, probe: Probe, step: Array, unit: Array) -> Ladder:
             & (bends[-1] > 128 * floors[-1] * sizes[-1] + 8 * jitter)
             & (bends[-1] > 1e-3 * size)
         )
-    return Ladder(np.array(slopes), np.array(floors), np.array(sizes), bent, lost)
+    return Ladder(np.array(slopes), np.array(floors), np.array(sizes), bent, lost, parts)
 
 
 def _complex(bench: Bench, probe: Probe, step: Array, unit: Array, value: Array, error: Array) -> tuple[Array, Array]:

@@ -106,14 +106,17 @@ def erf(x: Any) -> Any:
 
 @overload(exp, jit_options=IN_ORDER)
 def exp_for_dtype(x):
+    """The `exp` that a kernel of this dtype calls."""
     return exp32 if x == types.float32 else (lambda x: np.exp(x))
 
 
 @overload(tanh, jit_options=IN_ORDER)
 def tanh_for_dtype(x):
+    """The `tanh` that a kernel of this dtype calls."""
     return tanh32 if x == types.float32 else (lambda x: np.tanh(x))
 
 
 @overload(erf, jit_options=IN_ORDER)
 def erf_for_dtype(x):
+    """The `erf` that a kernel of this dtype calls."""
     return erf32 if x == types.float32 else (lambda x: math.erf(x))

@@ -55,6 +55,7 @@ def maximum(row: Any) -> Any:
 
 @overload(maximum, jit_options=FAST)
 def maximum_for_dtype(row):
+    """The `maximum` that a kernel of this dtype calls."""
     return maximum32 if row.dtype == types.float32 else maximum64
 
 
