@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,8 @@ from tinyllm.autograd import vjp as tensor_vjp
 from tinyllm.testing.bench import prepare
 from tinyllm.testing.blame import mismatch
 from tinyllm.testing.check import check_arguments
-from tinyllm.testing.problem import Problem, describe, names_of, of_arrays, of_tensors
-from tinyllm.testing.report import ArgumentReport, GradCheckError, GradCheckReport, Mismatch, failure
+from tinyllm.testing.problem import Problem, describe, of_arrays, of_tensors, short_name
+from tinyllm.testing.report import ArgumentReport, GradCheckReport, Mismatch, failure
 
 
 def gradcheck(
@@ -83,19 +84,12 @@ def gradcheck(
         for place, argument in enumerate(problem.active):
             inner = _gradient_as_function(f, problem, place, seed)
             more, said, wrong = _run(inner, 2, rtol, atol, seed)
-            about = f" of d{names_of(f)[argument]}" if argument < len(names_of(f)) else f" of d(argument {argument})"
-            arguments += [_renamed(a, about) for a in more]
+            arguments += [replace(a, argument=f"{a.argument} of d{short_name(argument, problem.names)}") for a in more]
             notes += said
             evaluations += inner.evaluations
             if wrong:
                 raise failure(wrong, seed)
     return GradCheckReport(problem.name, tuple(arguments), tuple(dict.fromkeys(notes)), evaluations)
-
-
-def _renamed(a: ArgumentReport, about: str) -> ArgumentReport:
-    from dataclasses import replace
-
-    return replace(a, argument=a.argument + about)
 
 
 def _run(
@@ -129,11 +123,5 @@ def _gradient_as_function(f: Callable[..., Tensor], problem: Problem, place: int
 
     inner = of_tensors(gradient, [g.astype(y.dtype), *problem.values])
     inner.name = f"the gradient of {problem.name} ({describe(active[place], problem.names)})"
-    inner.names = (
-        "g",
-        *(problem.names[i] if i < len(problem.names) else f"input {i}" for i in range(len(problem.values))),
-    )
+    inner.names = ("g", *(short_name(i, problem.names) for i in range(len(problem.values))))
     return inner
-
-
-__all__ = ["GradCheckError", "GradCheckReport", "gradcheck"]

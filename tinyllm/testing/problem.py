@@ -84,6 +84,11 @@ def describe(argument: int, names: Sequence[str]) -> str:
     return f"argument {argument} ({name})" if name else f"argument {argument}"
 
 
+def short_name(argument: int, names: Sequence[str]) -> str:
+    """``weight``, or ``input 1`` where the name is not known."""
+    return names[argument] if argument < len(names) else f"input {argument}"
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Steps may leave the domain of a function: NaN is answer enough."""
