@@ -35,7 +35,7 @@ def _ref(
         scores = ops.where(mask, scores, -math.inf) if mask.dtype == bool else scores + mask
     if limit is not None:
         scores = ops.where(np.tri(scores.shape[-2], scores.shape[-1], limit, dtype=bool), scores, -math.inf)
-    dark = ops.max(scores.detach(), -1, keepdims=True) == -math.inf  # queries that may see nothing at all
+    dark = ops.logsumexp(scores.detach(), -1, keepdims=True) == -math.inf  # queries that may see nothing at all
     scores = ops.where(dark, 0.0, scores)
     weights = ops.exp(scores - ops.logsumexp(scores, -1, keepdims=True))
     weights = ops.where(dark, 0.0, weights)
