@@ -130,10 +130,15 @@ def judge(bench: Bench, probe: Probe, typical: float, patient: bool = True) -> V
     unknown = np.full(wrong.shape, np.nan)
     verdict = Verdict(value, error, tolerance, wrong, nothing, unknown, unknown.copy(), movable & np.isfinite(error))
     if patient and probe.sources is not None:
-        # a derivative found at much smaller steps than a kink is seen at is a derivative, and needs no excuse
-        for (near, nearer), finest in zip(LOOKS, (LOOKS[0][1], LOOKS[1][1] / 16), strict=True):
-            asked = verdict.wrong | unresolved | (ladder.bent & movable)
-            asked &= ~verdict.kinked & (unresolved | (size >= finest * unit))
+        for look in range(len(LOOKS) + 1):
+            asked = (verdict.wrong | unresolved | (ladder.bent & movable)) & ~verdict.kinked
+            if look < len(LOOKS):
+                near, nearer = LOOKS[look]
+                # a derivative found at much smaller steps than a kink is seen at is a derivative, and needs no excuse
+                asked &= unresolved | (size >= (nearer if look == 0 else nearer / 16) * unit)
+            elif asked.any():  # at the steps that the doubtful value came from
+                own = float(np.median((size / unit)[asked]))
+                near, nearer = 4 * own, own / 2
             if asked.any():
                 _look_from_both_sides(bench, probe, step, unit, verdict, asked, unresolved, near, nearer)
         if bench.eps > COARSE:
@@ -263,6 +268,10 @@ def _look_from_both_sides(
         if (kink & asked & ~between).any():
             low, high = _widened(bench, probe, step, unit, low, high, closer)
             between = (low - slack <= probe.claimed) & (probe.claimed <= high + slack)
+        # or the claim is what both sides say, and the value came from steps beyond a kink
+        off = 0.05 * np.abs(verdict.value - probe.claimed) - rounding
+        borne = (np.abs(close.right - probe.claimed) < off) & (np.abs(close.left - probe.claimed) < off)
+        verdict.wrong &= ~(asked & borne)
         # slopes that grow as the step shrinks: a jump, or a root at its edge. A smooth slope stays as it is.
         size = np.where(np.isfinite(probe.claimed), np.abs(probe.claimed), 0.0)
         unbounded = (slope > 4 * far.largest) & (slope > rounding) & (slope > size) & ~np.isnan(probe.claimed)
