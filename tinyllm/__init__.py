@@ -13,6 +13,7 @@ from tinyllm.autograd.fused import __all__ as _fused
 from tinyllm.autograd.ops import *  # noqa: F403
 from tinyllm.autograd.ops import __all__ as _ops
 from tinyllm.errors import TinyLLMError
+from tinyllm.threads import get_num_threads, set_num_threads
 
 __version__ = "0.1.0"
 
@@ -33,7 +34,17 @@ _ROOMS = (
     "viz",
 )
 
-__all__ = ["TinyLLMError", "__version__", "generate", *_ROOMS, *_engine, *_ops, *_fused]  # noqa: F405
+__all__ = [
+    "TinyLLMError",
+    "__version__",
+    "generate",
+    "get_num_threads",
+    "set_num_threads",
+    *_ROOMS,
+    *_engine,
+    *_ops,
+    *_fused,
+]  # noqa: F405
 
 
 def __getattr__(name: str) -> Any:
