@@ -34,17 +34,8 @@ _ROOMS = (
     "viz",
 )
 
-__all__ = [
-    "TinyLLMError",
-    "__version__",
-    "generate",
-    "get_num_threads",
-    "set_num_threads",
-    *_ROOMS,
-    *_engine,
-    *_ops,
-    *_fused,
-]  # noqa: F405
+__all__ = ["TinyLLMError", "__version__", "generate", "get_num_threads", "set_num_threads"]  # noqa: F405
+__all__ += [*_ROOMS, *_engine, *_ops, *_fused]
 
 
 def __getattr__(name: str) -> Any:

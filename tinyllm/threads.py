@@ -176,7 +176,7 @@ def parallel(function: Callable[[int, int], R], size: int, grain: int = 1) -> li
 
 # -- BLAS --------------------------------------------------------------------------------------------------------------
 
-# Multiply-adds from which a product is divided: some 50 microseconds of one thread, ten times what waking another costs.
+# Multiply-adds from which a product is divided: some 50 us of one thread, while waking another costs 30.
 _DIVIDED_FROM = 4_000_000
 
 

@@ -118,3 +118,16 @@ def test_nan_stays_in_its_row(dtype, rng):
     for out in (layer(x, weight, bias)[0], rms(x, weight)[0]):
         assert np.all(np.isnan(out[1]))
         assert np.all(np.isfinite(out[[0, 2]]))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", [1, 2, 8, 17])
+@pytest.mark.parametrize("huge", [np.inf, -np.inf, "largest"])
+def test_squares_that_overflow_have_a_reciprocal_root_of_0(huge, size, dtype):
+    x = np.ones((2, size), dtype)
+    x[0, 0] = np.finfo(dtype).max if huge == "largest" else huge
+    _, rstd = rms(x, np.ones(size, dtype))
+    np.testing.assert_array_equal(rstd == 0, [True, False])
+    if huge == "largest" and size > 1:  # a mean of inf makes the deviations of layer_norm NaN
+        _, _, rstd = layer(x, np.ones(size, dtype), np.zeros(size, dtype))
+        np.testing.assert_array_equal(rstd == 0, [True, False])

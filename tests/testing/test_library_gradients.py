@@ -110,3 +110,35 @@ def test_compiled_kernels(name):
     functions = {"layer_norm": lambda x: tl.layer_norm(x, 31), "rms_norm": lambda x: tl.rms_norm(x, 31)}
     with tl.backend("numba"):
         gradcheck(functions.get(name) or getattr(tl, name), real(5, 31))
+
+
+SHIFTED = {
+    "softmax": lambda x, v: tl.softmax(x),
+    "log_softmax": lambda x, v: tl.log_softmax(x),
+    "attention": lambda x, v: tl.scaled_dot_product_attention(0 * v, 0 * v, v, x),  # x alone makes the scores
+}
+
+
+@pytest.mark.parametrize(("dtype", "offset"), [("float64", 1e8), ("float64", -1e8), ("float32", 1e4)])
+@pytest.mark.parametrize("name", SHIFTED)
+def test_second_derivatives_do_not_feel_an_offset(name, dtype, offset):
+    """The same number added to all of a row changes nothing: what float64 says without it holds to the last digits."""
+    rng = np.random.default_rng(2)
+    x = rng.integers(-200, 200, size=(4, 4)) / 64  # few bits, so that no offset rounds them
+    x[1] = 0.5
+    if name != "log_softmax":  # whose logarithm is infinite there
+        x[0, 2] = -np.inf
+    if name == "attention":  # where it is nothing, and NaN in the others
+        x[3] = -np.inf
+    v, g, h = rng.normal(size=(3, 4, 4)).astype(dtype)
+
+    def second(x):
+        def first(x):
+            return tl.sum(tl.grad(lambda x: tl.sum(SHIFTED[name](x, tl.tensor(v.astype(x.dtype))) * g))(x) * h)
+
+        return tl.grad(first)(tl.tensor(x)).numpy()
+
+    expected = second(x)
+    eps = np.finfo(dtype).eps
+    np.testing.assert_allclose(second((x + offset).astype(dtype)), expected, rtol=0, atol=32 * eps)
+    assert np.abs(expected).max() > 0.1

@@ -35,10 +35,10 @@ def _ref(
         scores = ops.where(mask, scores, -math.inf) if mask.dtype == bool else scores + mask
     if limit is not None:
         scores = ops.where(np.tri(scores.shape[-2], scores.shape[-1], limit, dtype=bool), scores, -math.inf)
-    dark = ops.logsumexp(scores.detach(), -1, keepdims=True) == -math.inf  # queries that may see nothing at all
-    scores = ops.where(dark, 0.0, scores)
-    weights = ops.exp(scores - ops.logsumexp(scores, -1, keepdims=True))
-    weights = ops.where(dark, 0.0, weights)
+    shift = ops.logsumexp(scores.detach(), -1, keepdims=True)  # a constant, as in softmax
+    dark = shift == -math.inf  # queries that may see nothing at all
+    e = ops.exp(scores - ops.where(dark, 0.0, shift))
+    weights = e / ops.where(dark, 1.0, ops.sum(e, -1, keepdims=True))
     if key is not None:
         weights = weights * dropout_factor(namespace(q._storage.array), key, weights.shape, dropout_p, weights.dtype)
     return weights @ v  # (..., T, Dv)

@@ -18,7 +18,8 @@ from tinyllm.autograd.tensor import Array, Operand, Storage, Tensor, namespace
 
 
 def _ref(logits: Tensor, target: Tensor, weight: Tensor, ignore_index: int, label_smoothing: float) -> Tensor:
-    logp = logits - ops.logsumexp(logits, -1, keepdims=True)
+    shifted = logits - ops.logsumexp(logits.detach(), -1, keepdims=True)  # by a constant, as in softmax
+    logp = shifted - ops.logsumexp(shifted, -1, keepdims=True)
     kept = target != ignore_index
     safe = ops.where(kept, target, 0)
     picked = ops.squeeze(ops.take_along_axis(logp, ops.expand_dims(safe, -1), -1), -1)

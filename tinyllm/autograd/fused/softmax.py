@@ -13,12 +13,17 @@ from tinyllm.autograd.tape import Kernel, Op, apply
 from tinyllm.autograd.tensor import Array, Operand, Tensor, namespace
 
 
+# In both, a shift by a constant changes no derivative, and brings x, however large, to where exp and log keep digits.
+
+
 def _softmax_ref(x: Tensor, axis: int) -> Tensor:
-    return ops.exp(x - ops.logsumexp(x, axis, keepdims=True))
+    e = ops.exp(x - ops.logsumexp(x.detach(), axis, keepdims=True))
+    return e / ops.sum(e, axis, keepdims=True)
 
 
 def _log_softmax_ref(x: Tensor, axis: int) -> Tensor:
-    return x - ops.logsumexp(x, axis, keepdims=True)
+    shifted = x - ops.logsumexp(x.detach(), axis, keepdims=True)
+    return shifted - ops.logsumexp(shifted, axis, keepdims=True)
 
 
 # -- NumPy -------------------------------------------------------------------------------------------------------------

@@ -16,7 +16,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinyllm.kernels.cpu.compile import Array, jit
+from tinyllm.kernels.cpu.compile import Array, inline_in_order, jit
+
+
+@inline_in_order
+def _reciprocal_root(one: float, x: float) -> float:
+    """1 / sqrt(x); the free order would take the processor's estimate and refine it, which at inf gives NaN, not 0."""
+    return one / np.sqrt(x)
 
 
 @jit
@@ -34,7 +40,7 @@ def layer_norm(x: Array, weight: Array, bias: Array, eps: float, out: Array, mea
         for j in range(row.size):
             deviation = row[j] - centre
             squares += deviation * deviation
-        factor = one / np.sqrt(squares / size + eps)
+        factor = _reciprocal_root(one, squares / size + eps)
         mean[i] = centre
         rstd[i] = factor
         for j in range(row.size):
@@ -82,7 +88,7 @@ def rms_norm(x: Array, weight: Array, eps: float, out: Array, rstd: Array) -> No
         squares = x.dtype.type(0)
         for j in range(row.size):
             squares += row[j] * row[j]
-        factor = one / np.sqrt(squares / size + eps)
+        factor = _reciprocal_root(one, squares / size + eps)
         rstd[i] = factor
         for j in range(row.size):
             y[j] = row[j] * factor * weight[j]
