@@ -54,7 +54,7 @@ def find(namespace: Mapping[str, Any], module: str, known: Iterable[str]) -> dic
 
 
 def _by_name(found: dict[str, Found], name: str, value: Any, known: frozenset[str], module: str) -> None:
-    suffix = next((s for s in SUFFIXES if name.endswith(s)), "")
+    suffix = "" if name in known else next((s for s in SUFFIXES if name.endswith(s)), "")
     base = name.removesuffix(suffix)
     if base in known and _is_own(value, module):
         _add(found, base, None if suffix else value, value if suffix else None)
