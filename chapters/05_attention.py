@@ -12,7 +12,6 @@ import numpy as np
 
 import tinyllm as tl
 from tinyllm.course import budget, check, examine, formula, is_fast, show
-from tinyllm.viz import attention_map, draw_tape, loss_curve, step_backward
 
 # %% [markdown]
 # ## The question
@@ -21,9 +20,9 @@ from tinyllm.viz import attention_map, draw_tape, loss_curve, step_backward
 # cat, surely, and perhaps a mat. Attention answers with a weighted mean: every word gets a weight, and the new vector
 # is the mean of what the words have to say. Here is the answer that we are going to compute: row by row, where each
 # word of the sentence looks.
-
 # %%
 from tinyllm.formulas.sat import W_K, W_Q, W_V, WORDS, sat_numbers
+from tinyllm.viz import attention_map, draw_tape, loss_curve, step_backward
 
 rows = [sat_numbers(word)["weights"] for word in range(len(WORDS))]
 show(attention_map(np.array(rows), WORDS, title="each row: where that word looks"))
@@ -59,8 +58,8 @@ for s, word in enumerate(WORDS):
     print(f"{word:<6}{n['X'][s]!s:<13}{n['K'][s]!s:<13}{n['V'][s]!s:<13}{n['dots'][s]:<6g}")
 
 # %% [markdown]
-# The query of "sat" is (2, 0): it asks for things. Its dot product with the key of "cat" is 4, with that of "mat" 2, with
-# the others 0. Now the softmax, in the plainest loops there are. Check a row or two with a pocket calculator.
+# The query of "sat" is (2, 0): it asks for things. Its dot product with the key of "cat" is 4, with that of "mat" 2,
+# with the others 0. Now the softmax, in the plainest loops there are. Check a row or two with a pocket calculator.
 
 # %%
 scores = [dot / np.sqrt(2) for dot in n["dots"]]  # divided by sqrt(d_k), d_k = 2
@@ -147,10 +146,10 @@ print(f"largest difference from the loops: {np.abs(at_once - loops).max():.1e}")
 #
 # The chain rule sums over all weights, since each depends on every score:
 #
-# $$\frac{\partial L}{\partial x_j} = \sum_i g_i \, (p_i \delta_{ij} - p_i p_j) = p_j \Big( g_j - \sum_i g_i p_i \Big) .$$
+# $$\frac{\partial L}{\partial x_j} = \sum_i g_i (p_i \delta_{ij} - p_i p_j) = p_j \Big( g_j - \sum_i g_i p_i \Big) .$$
 #
-# The rest is the rule of the matrix product, used twice: for $y = p v$ it gives $dp = g v^\top$ and $dv = p^\top g$; for
-# the scores $s = q k^\top / \sqrt{d}$ it gives $dq = ds\, k / \sqrt{d}$ and $dk = ds^\top q / \sqrt{d}$.
+# The rest is the rule of the matrix product, used twice: for $y = p v$ it gives $dp = g v^\top$ and $dv = p^\top g$;
+# for the scores $s = q k^\top / \sqrt{d}$ it gives $dq = ds\, k / \sqrt{d}$ and $dk = ds^\top q / \sqrt{d}$.
 # By hand, by the tape, and by finite differences:
 
 # %%
@@ -266,6 +265,7 @@ show(attention_map(heads, digits[PLACES:], digits, title="second layer: rows wri
 #
 # Write each function; `check` tells you what is right, what is wrong, and the likely mistake. `hint("name")` helps on.
 
+
 # %% tags=["exercise"]
 def attention_weights(q, k):
     """softmax(q k^T / sqrt(d)) for q (T, d), k (S, d): weights (T, S)."""
@@ -277,6 +277,7 @@ def attention_weights(q, k):
 
 
 check(attention_weights)
+
 
 # %% tags=["exercise"]
 def masked_attention(q, k, v):
@@ -291,6 +292,7 @@ def masked_attention(q, k, v):
 
 check(masked_attention)
 
+
 # %% tags=["exercise"]
 def softmax_vjp(g, p):
     """The gradient of the scores, given softmax's result p (T, S) and the gradient g (T, S) that arrives at it."""
@@ -300,6 +302,7 @@ def softmax_vjp(g, p):
 
 
 check(softmax_vjp)
+
 
 # %% tags=["exercise"]
 def masked_attention_vjp(g, q, k, v):
@@ -323,6 +326,7 @@ check(masked_attention_vjp)
 # In the issue tracker of attention-is-all-you-need-pytorch, number 19 reports a mask that lets the decoder see what it
 # is to predict. Such a model trains wonderfully: its loss falls below every line, and its samples are rubbish. Here is
 # an attention with a fault of that kind. Three rows of numbers look fine:
+
 
 # %%
 def suspicious(q, k, v):

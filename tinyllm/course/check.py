@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from tinyllm.testing.suite.report import failure
 from tinyllm.testing.suite.run import FAILURES, Check
 
 STRICT = "TINYLLM_STRICT"  # set where chapters are tested: a wrong answer must not pass unnoticed
+WIDTH = 112
 SHOWN = 2  # failures that are told in full; the others are named
 
 
@@ -48,10 +50,16 @@ class Report:
         width = max(len(check.law) for check in self.checks) + 2
         lines += [f"  {c.law:<{width}}{marks[c.status in FAILURES]:<7}{c.says}" for c in self.checks]
         for check in failed[:SHOWN]:
-            lines += ["", *failure(check)]
+            lines += ["", *(part for line in failure(check) for part in _wrapped(line))]
         if failed:
             lines += ["", f'hint("{name}") gives a hint, hint("{name}", 2) and hint("{name}", 3) say more.']
         return "\n".join(lines)
+
+
+def _wrapped(line: str) -> list[str]:
+    """A line in pieces that a notebook shows without a scroll bar."""
+    indent = " " * (len(line) - len(line.lstrip()) + 2)
+    return textwrap.wrap(line, WIDTH, subsequent_indent=indent, drop_whitespace=False) if len(line) > WIDTH else [line]
 
 
 def examine(answer: Callable[..., Any], name: str | None = None) -> Report:

@@ -7,7 +7,7 @@ from tinyllm.formulas import get
 
 
 def formula(id: str, printed: bool = False) -> None:
-    """Show an entry of `tinyllm.formulas`: the formula as a picture, where the documents have it, what it means, errata.
+    """Show an entry of `tinyllm.formulas`: its picture, where the documents have it, what it means, its errata.
 
     Parameters
     ----------

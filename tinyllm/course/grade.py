@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 import io
 import re
@@ -144,7 +145,9 @@ def _grade_file(path: Path, found: Grade, timeout: float, memory: float) -> None
 
 
 def submitted_code(path: Path) -> str:
-    """The part of a submission that is graded: its imports and the cells in which an exercise is solved.
+    """The part of a submission that is graded: its imports, and what the cells that solve an exercise define.
+
+    What such a cell does beside defining things (printing, calling `check`) is left out.
 
     Raises
     ------
@@ -158,10 +161,19 @@ def submitted_code(path: Path) -> str:
             continue
         solves = any(name in known for name in DEFINES.findall(cell.source))
         if solves or "imports" in tags(cell):
-            parts.append(
-                "\n".join(line for line in cell.source.splitlines() if not line.lstrip().startswith(("%", "!")))
-            )
+            parts.append(_definitions(cell.source))
     return "\n\n\n".join(parts) + "\n"
+
+
+def _definitions(code: str) -> str:
+    """Code without its top-level expressions and magics; as it is, where it is no Python."""
+    lines = ["" if line.lstrip().startswith(("%", "!")) else line for line in code.splitlines()]
+    try:
+        tree = ast.parse("\n".join(lines))
+    except SyntaxError:
+        return code
+    tree.body = [node for node in tree.body if not isinstance(node, ast.Expr)]
+    return ast.unparse(tree)
 
 
 def as_csv(grades: list[Grade]) -> str:

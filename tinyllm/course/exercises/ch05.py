@@ -149,7 +149,10 @@ SOFTMAX_VJP = Exercise(
     answer=_through_softmax,
     cases=_cotangents,
     mistakes=(
-        ("only the diagonal p (1 - p) of the Jacobian: each weight depends on every score", lambda g, p: g * p * (1 - p)),
+        (
+            "only the diagonal p (1 - p) of the Jacobian: each weight depends on every score",
+            lambda g, p: g * p * (1 - p),
+        ),
         ("the sum term is missing: p * (g - sum(g * p))", lambda g, p: g * p),
         (
             "the sum runs over the whole array: each row is a softmax of its own (axis=-1, keepdims=True)",
@@ -177,7 +180,9 @@ def _back(g: Array, q: Array, k: Array, v: Array) -> Array:
     return np.stack([d.numpy() for d in pull(g)])
 
 
-def _by_parts(g: Array, q: Array, k: Array, v: Array, through: str = "", scale: bool = True, mask: bool = True) -> Array:
+def _by_parts(
+    g: Array, q: Array, k: Array, v: Array, through: str = "", scale: bool = True, mask: bool = True
+) -> Array:
     p = _causal(q, k) if mask else _softmax(_scores(q, k))
     dp = g @ v.T
     ds = dp * p if through == "no sum" else p * (dp - (dp * p).sum(-1, keepdims=True))

@@ -108,7 +108,7 @@ def prepare(job: dict[str, Any], channel: Channel) -> dict[str, Runnable] | None
         every = [f"{name}.{law.__name__}" for name, laws in LAWS.items() for law in laws]
         refuse_unknown(job["patterns"], every)
         for name in job["required"]:
-            refuse_unknown([name.removesuffix("_backward").removesuffix("_vjp")], every)
+            refuse_unknown([name if name in LAWS else name.removesuffix("_backward").removesuffix("_vjp")], every)
     except ConfigError as error:
         channel.send("config", message=str(error))
         return None

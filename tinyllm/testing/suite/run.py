@@ -192,7 +192,8 @@ class _Session:
 
     def _enter(self, event: dict[str, Any]) -> None:
         """The checks there are to be."""
-        missing = [name for name in self.config.required if name.replace("_vjp", "_backward") not in event["found"]]
+        have = set(event["found"])
+        missing = [name for name in self.config.required if not have & {name, name.replace("_vjp", "_backward")}]
         if not event["found"] and not missing:
             raise FileError(
                 f"{self.result.path} has no function that there are laws for. Name one like the library's "
