@@ -18,8 +18,8 @@ from tinyllm.models import NGram
 # ## The question
 #
 # Cover the end of a sentence: "The function return". Which character comes next? You would bet on *s* and give *e* a
-# little. A language model makes such bets at every place of a text, and is judged by how much probability it had given
-# to what was really written. Here is where this chapter ends: models that do nothing but count, on the prose of
+# little. A language model makes such bets at every place of a text, and is judged by how much probability it had
+# given to what was really written. Here is where this chapter ends: models that do nothing but count, on the prose of
 # Python's standard library, each looking back a little further than the one before.
 # %%
 from tinyllm.train.prepare import prepare
@@ -72,8 +72,8 @@ print(
 print("as meant, one-hot over classes: ", [round(-float(np.log(p)), 3) for p in predicted])
 
 # %% [markdown]
-# There is a second loss in the documents, for numbers instead of classes. Language models do not use it; it is here so
-# that you have met it.
+# There is a second loss in the documents, for numbers instead of classes. Language models do not use it; it is here
+# so that you have met it.
 
 # %%
 formula("F-MSE")
@@ -106,8 +106,8 @@ print(f"{language_model.perplexity([np.log(p[token]) for token in text]):.4f}")
 # %% [markdown]
 # ## Step through
 #
-# A model does not write probabilities down; it computes *scores* (logits), and softmax makes probabilities of them. Two
-# samples, three classes. The tape of the loss, in small operations:
+# A model does not write probabilities down; it computes *scores* (logits), and softmax makes probabilities of them.
+# Two samples, three classes. The tape of the loss, in small operations:
 
 # %%
 logits = tl.tensor([[2.0, 0.0, -1.0], [0.0, 1.0, 0.5]], requires_grad=True)
@@ -128,8 +128,8 @@ print("probabilities minus one-hot truth, divided by 2 samples:")
 print(np.round((tl.softmax(logits).data - np.eye(3)[truth]) / 2, 4))
 
 # %% [markdown]
-# All those steps end in something this simple: *what was predicted minus what was true*. Keep it in mind when you see a
-# training loop; this is what drives it.
+# All those steps end in something this simple: *what was predicted minus what was true*. Keep it in mind when you see
+# a training loop; this is what drives it.
 #
 # ## All at once
 #
@@ -176,7 +176,8 @@ print(f"by differences  differs by less than 1e-9: {abs(difference - by_hand[pla
 #
 # The picture at the top is this chapter's experiment. An n-gram model counts how often each character followed the
 # $n - 1$ characters before it. The longer the context, the sharper the bet, and the more contexts were never seen. So
-# the counts of long contexts are mixed with those of shorter ones (Witten and Bell's rule, 1991). What happens without?
+# the counts of long contexts are mixed with those of shorter ones (Witten and Bell's rule, 1991). What happens
+# without?
 
 # %% tags=["experiment"]
 for order in (1, 2, 3, 4, 5):
@@ -184,8 +185,8 @@ for order in (1, 2, 3, 4, 5):
     print(f"order {order}: one added to each count {raw:.3f}, mixed with shorter contexts {rungs[order]:.3f}")
 
 # %% [markdown]
-# With one added to every count, longer contexts make things *worse* from some order on: most of the probability goes to
-# characters that never follow. Mixed, each order helps. The 5-gram's figure is the line that a neural model has to
+# With one added to every count, longer contexts make things *worse* from some order on: most of the probability goes
+# to characters that never follow. Mixed, each order helps. The 5-gram's figure is the line that a neural model has to
 # beat, and it costs seconds. What does such a model write?
 
 # %% tags=["experiment"]
@@ -251,8 +252,9 @@ check(bigram_probabilities)
 # %% [markdown]
 # ## Break it
 #
-# A softmax straight from the formula, `np.exp(x) / np.exp(x).sum()`, is planted in many a tutorial; cs231n's notes warn
-# of it. It passes every test on ordinary numbers. Which check goes red?
+# A softmax straight from the formula, `np.exp(x) / np.exp(x).sum()`, is in many a code base; in numenta's
+# nupic-legacy it stood until pull request 3818, "Fix softmax overflow". It passes every test on ordinary numbers.
+# Which check goes red?
 
 
 # %%

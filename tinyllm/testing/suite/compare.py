@@ -41,7 +41,8 @@ def check(answer: Answer, case: Case, about: str = "", tolerance: float = SINGLE
     y, expected = answer(**case), answer.expected(case)
     said = f"for {about or label(case)}"
     if y.shape != expected.shape:
-        raise Broken(f"{said}: its result has shape {y.shape}, expected {expected.shape}", _shape_mistakes(y, expected))
+        found = mistakes(answer, case, y, expected)
+        raise Broken(f"{said}: its result has shape {y.shape}, expected {expected.shape}", found)
     off = deviation(y, expected)
     if relative:
         with quiet():
@@ -73,7 +74,7 @@ def mistakes(answer: Answer, case: Case, y: Array, expected: Array) -> list[str]
             return [said]
         if rest < best:
             best, found = rest, [said]
-    return found or _general(y, expected)
+    return found or (_general(y, expected) if y.shape == expected.shape else _shape_mistakes(y, expected))
 
 
 def _worst(off: Array) -> float:
