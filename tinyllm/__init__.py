@@ -27,6 +27,7 @@ _ROOMS = (
     "models",
     "nn",
     "optim",
+    "profile",
     "samples",
     "testing",
     "text",

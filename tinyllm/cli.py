@@ -1,4 +1,4 @@
-"""The command line: `tinyllm train | generate | eval | info | resume | formulas | check | proofs | mutants`.
+"""The command line: `tinyllm train | generate | eval | info | resume | profile | formulas | check | proofs | mutants`.
 
 Results go to standard output, progress to standard error. Exit codes: 0 done; 1 something that was checked failed, or
 an error of ours, with its traceback; 2 an error of the user's, with its message alone; 130 after Ctrl-C.
@@ -113,6 +113,12 @@ def _parser() -> argparse.ArgumentParser:
     resume.add_argument("--steps", type=int, metavar="N", help="another number of steps in all")
     resume.add_argument("--data", metavar="NAME-or-PATH", help="where the same text lies now")
 
+    profiled = command("profile", _profile, "what the time of a training step goes into, operation by operation")
+    profiled.add_argument("source", metavar="RUN_OR_CONFIG", nargs="?", help="default: the settings of `tinyllm train`")
+    profiled.add_argument("--steps", type=int, default=10, metavar="N", help="steps that are measured (default: 10)")
+    profiled.add_argument("--data", metavar="NAME-or-PATH", help="another text")
+    profiled.add_argument("--out", metavar="FILE.png", help="the roofline picture (default: roofline.png beside it)")
+
     check = command("check", _check, "hold the functions in a file of yours against the formulas and their derivatives")
     check.add_argument("file", metavar="FILE.py")
     check.add_argument("--config", metavar="FILE.toml", help="restrict, weigh and add checks")
@@ -127,6 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     proofs = command("proofs", _proofs, "check every derivative on each backend, in each dtype, to order 2")
     proofs.add_argument("--op", action="append", metavar="NAME", help="only this operation; may be repeated")
     proofs.add_argument("--seed", type=int, default=0, metavar="S")
+    proofs.add_argument("--draws", type=int, default=6, metavar="N", help="shapes drawn for each (%(default)s)")
 
     formulas = command(
         "formulas", _formulas, "every formula of the documents; with an ID, its ladder from loops to kernels"
@@ -224,6 +231,18 @@ def _info(options: argparse.Namespace) -> None:
         print(f"{label:17} {'not known' if value is None else value}")
 
 
+def _profile(options: argparse.Namespace) -> None:
+    from tinyllm.profile import profile_training
+    from tinyllm.train import Console
+
+    found, about = profile_training(options.source, options.steps, options.data, options.out, Console())
+    if options.json:
+        _print_json(about | found.as_dict())
+        return
+    print(f"A training step of {about['source']}: {about['model']}")
+    print(f"{found}\n\nThe picture is {about['picture']}.")
+
+
 def _check(options: argparse.Namespace) -> int:
     from tinyllm.testing import suite
 
@@ -239,7 +258,7 @@ def _mutants(options: argparse.Namespace) -> int:
 def _proofs(options: argparse.Namespace) -> int:
     from tinyllm.testing import proofs
 
-    return proofs.main(options.json, options.op, options.seed)
+    return proofs.main(options.json, options.op, options.seed, options.draws)
 
 
 def _formulas(options: argparse.Namespace) -> None:

@@ -29,6 +29,10 @@ class ConfigError(TinyLLMError, ValueError):
     """A setting that does not exist or has an impossible value."""
 
 
+class DeviceError(TinyLLMError, RuntimeError):
+    """A GPU that cannot be computed on: no driver, a package missing, or versions that do not fit together."""
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
     """``"; did you mean 'x'?"`` with the closest of `valid`, or the list of them when none is close."""
     names = sorted(valid)

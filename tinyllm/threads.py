@@ -24,6 +24,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from tinyllm import buffers
+
 Array = np.ndarray[Any, Any]
 T = TypeVar("T")
 R = TypeVar("R")
@@ -75,7 +77,9 @@ class _Job:
         self.results: list[Any] = [None] * len(pieces)
         self.error: BaseException | None = None
         self.left = iter(range(len(pieces)))  # taking the next number is atomic
-        self.done: SimpleQueue[None] = SimpleQueue()
+        self.helped = 0  # how many helpers are through
+        self.lock = threading.Lock()
+        self.news: SimpleQueue[None] = SimpleQueue()  # something when one is
 
     def work(self) -> None:
         """Do pieces until none is left."""
@@ -84,11 +88,30 @@ class _Job:
             for i in self.left:
                 self.results[i] = self.function(self.pieces[i])
         except BaseException as error:
-            self.error = self.error or error
-            for _ in self.left:  # nobody begins another piece
-                pass
+            self.stop(error)
         finally:
             _here.inside = False
+
+    def stop(self, error: BaseException) -> None:
+        """Let nobody begin another piece."""
+        self.error = self.error or error
+        for _ in self.left:
+            pass
+
+    def help(self) -> None:
+        """Do pieces on another thread than the caller's."""
+        self.work()
+        with self.lock:
+            self.helped += 1
+        self.news.put(None)
+
+    def wait(self, helpers: int) -> None:
+        """Until all helpers are through: an interrupt, too, is raised only when nobody writes any more."""
+        while self.helped < helpers:
+            try:
+                self.news.get()
+            except BaseException as error:
+                self.stop(error)
 
 
 class _Pool:
@@ -113,8 +136,7 @@ class _Pool:
         """The life of a thread."""
         while True:
             job = self.jobs.get()
-            job.work()
-            job.done.put(None)
+            job.help()
             del job  # nothing of it is kept alive while waiting for the next
 
 
@@ -143,8 +165,7 @@ def each(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
         job = _Job(function, pieces)
         _pool.ask(job, helpers)
         job.work()
-        for _ in range(helpers):
-            job.done.get()
+        job.wait(helpers)
     if job.error is not None:
         raise job.error
     return job.results
@@ -176,19 +197,24 @@ def parallel(function: Callable[[int, int], R], size: int, grain: int = 1) -> li
 
 # -- BLAS --------------------------------------------------------------------------------------------------------------
 
-# Multiply-adds from which a product is divided: some 50 us of one thread, while waking another costs 30.
-_DIVIDED_FROM = 4_000_000
+# Multiply-adds up to which BLAS never wakes threads of its own, and those from which a product is divided: some 120 us
+# of one thread, while waking another costs 30.
+_BLAS_ALONE = 200_000
+_DIVIDED_FROM = 6_000_000
 
 
 def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
     """``a @ b``, the rows (or columns, or matrices of a stack) shared among the threads when there is enough work."""
+    work = a.size * b.shape[-1]
+    if work < _BLAS_ALONE or a.ndim < 2 or b.ndim < 2:
+        return np.matmul(a, b, out=out)
+    if out is None:
+        lead = () if a.ndim == b.ndim == 2 else np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        out = buffers.empty((*lead, a.shape[-2], b.shape[-1]), np.result_type(a, b))
+    whole = out
     with blas_on_caller():
-        if get_num_threads() == 1 or a.ndim < 2 or b.ndim < 2 or a.size * b.shape[-1] < _DIVIDED_FROM:
+        if work < _DIVIDED_FROM or get_num_threads() == 1:
             return np.matmul(a, b, out=out)
-        if out is None:
-            lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-            out = np.empty((*lead, a.shape[-2], b.shape[-1]), np.result_type(a, b))
-        whole = out
         if out.ndim > 2 and len(out) >= get_num_threads():
             a, b = (np.broadcast_to(x, out.shape[:-2] + x.shape[-2:]) for x in (a, b))
             parallel(lambda i, j: np.matmul(a[i:j], b[i:j], out=whole[i:j]), len(out))

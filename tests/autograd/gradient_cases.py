@@ -141,6 +141,9 @@ CASES: list[Case] = [
     case("elu", lambda x: tl.elu(x, 1.5), away(2, 3)),
     case("gelu", lambda x: tl.gelu(x, approximate="tanh"), away(2, 3)),
     case("gelu", lambda x: tl.gelu(4 * x), away(5, 7)),
+    *(case("gelu", lambda x, b, a=a: tl.gelu(x, a, bias=b), away(*s), away(3)) for a in ("none", "tanh") for s in ((2, 4, 3), (3,), (0, 3))),
+    *(case("swiglu", tl.swiglu, away(*s), away(*s)) for s in ((), (2, 4, 3), (0, 3))),
+    case("swiglu", lambda x: tl.swiglu(x, x), away(2, 3)),
     case("clip", lambda x: tl.clip(x, -1.0, 0.5), away(4, 5) * 1.1),
     case("clip", lambda x: tl.clip(x, min=0.0), away(0)),
     case("clip", lambda x: tl.clip(x, max=np.array([[0.0], [1.0]])), away(3)),
@@ -253,6 +256,10 @@ CASES: list[Case] = [
     case("cross_entropy", lambda x: tl.cross_entropy(x, np.zeros(0, dtype=int), reduction="sum"), away(0, 4)),
     case("cross_entropy", tl.cross_entropy, away(2, 3), probabilities(2, 3)),
     case("cross_entropy", lambda x, p: tl.cross_entropy(x, p, weight=np.array([0.5, 2.0, 1.5]), reduction="none", label_smoothing=0.2), away(2, 3), probabilities(2, 3)),
+    *(case("linear_cross_entropy", lambda x, w, r=r, s=s: tl.linear_cross_entropy(x, w, np.array([[1, 0, -100], [3, 3, 2]]), reduction=r, label_smoothing=s), away(2, 3, 5), away(4, 5)) for r in ("mean", "sum", "none") for s in (0.0, 0.1)),
+    case("linear_cross_entropy", lambda x, w: tl.linear_cross_entropy(x, w.mT, np.array([1, 0, 2]), ignore_index=0), away(3, 2), away(2, 3)),
+    case("linear_cross_entropy", lambda x: tl.linear_cross_entropy(x, x, np.array([1, 0, 2])), away(3, 4)),
+    case("linear_cross_entropy", lambda x, w: tl.linear_cross_entropy(x, w, 2), away(3), away(4, 3)),
     *(case("mse_loss", lambda a, b, r=r: tl.mse_loss(a, b, reduction=r), away(2, 3), away(2, 3)) for r in ("mean", "sum", "none")),
     *(case("binary_cross_entropy_with_logits", lambda a, b, r=r: tl.binary_cross_entropy_with_logits(a, b, reduction=r), away(2, 3), share(2, 3)) for r in ("mean", "sum", "none")),
     case("binary_cross_entropy_with_logits", lambda a, b, w, p: tl.binary_cross_entropy_with_logits(a, b, weight=w, pos_weight=p), away(2, 3), share(2, 3), positive(3), positive(3)),
@@ -292,6 +299,9 @@ CASES: list[Case] = [
     case("scaled_dot_product_attention", lambda q, k, v: tl.scaled_dot_product_attention(q, k, v, enable_gqa=True), away(1, 4, 3, 2), away(1, 2, 3, 2), away(1, 2, 3, 2)),
     case("scaled_dot_product_attention", lambda q, k, v: tl.scaled_dot_product_attention(q, k, v, dropout_p=0.3, rng=np.random.default_rng(3)), away(2, 3, 2), away(2, 4, 2), away(2, 4, 2)),
     case("scaled_dot_product_attention", lambda x: tl.scaled_dot_product_attention(x, x, x, is_causal=True), away(2, 4, 3)),
+    case("self_attention", lambda x: tl.self_attention(x, 2), away(2, 3, 12)),
+    case("self_attention", lambda x: tl.self_attention(x, 1, is_causal=True, scale=0.7, attn_mask=LOWER[:, :3]), away(3, 6)),
+    case("self_attention", lambda x, m: tl.self_attention(x, 2, m, 0.3, rng=np.random.default_rng(3)), away(1, 3, 6), away(2, 1, 3)),
 ]  # fmt: skip
 
 FUSED = set(tl.autograd.fused.__all__)

@@ -96,6 +96,8 @@ PAIRS: list[Pair] = [
     pair("leaky_relu slope", lambda x: tl.leaky_relu(x, 0.3), lambda x: F.leaky_relu(x, 0.3), normal(3, 4)),
     pair("elu alpha", lambda x: tl.elu(x, 0.3), lambda x: F.elu(x, 0.3), normal(3, 4)),
     *(pair(f"gelu {a}", lambda x, a=a: tl.gelu(x, a), lambda x, a=a: F.gelu(x, approximate=a), normal(3, 4)) for a in ("none", "tanh")),
+    *(pair(f"gelu {a} with bias", lambda x, b, a=a: tl.gelu(x, a, bias=b), lambda x, b, a=a: F.gelu(x + b, approximate=a), normal(2, 3, 4), normal(4)) for a in ("none", "tanh")),
+    pair("swiglu", tl.swiglu, lambda a, b: F.silu(a) * b, normal(3, 4), normal(3, 4, seed=1)),
     *(pair(n, getattr(tl, n), getattr(torch, n), normal(3, 4), normal(4, seed=1)) for n in ("add", "subtract", "multiply", "divide", "maximum", "minimum")),
     pair("power", tl.power, torch.pow, positive(3, 4), normal(3, 1)),
     *(pair(f"power {n}", lambda x, n=n: x**n, lambda x, n=n: x**n, normal(3, 4)) for n in (2, 3, -1, 0, 1)),
@@ -149,6 +151,10 @@ PAIRS: list[Pair] = [
     pair("cross_entropy ignoring a class", lambda x: tl.cross_entropy(x, [0, 2, 2], ignore_index=2), lambda x: F.cross_entropy(x, t([0, 2, 2]), ignore_index=2), normal(3, 4)),
     pair("cross_entropy of one row", lambda x: tl.cross_entropy(x, 2), lambda x: F.cross_entropy(x, t(2)), normal(4)),
     *(pair(f"cross_entropy of probabilities {r} {s} {w is not None}", lambda x, p, r=r, s=s, w=w: tl.cross_entropy(x, p, w, reduction=r, label_smoothing=s), lambda x, p, r=r, s=s, w=w: F.cross_entropy(x, p, None if w is None else t(w), reduction=r, label_smoothing=s), normal(3, 4), simplex(3, 4)) for r in ("mean", "sum", "none") for s in (0.0, 0.2) for w in (None, WEIGHT)),
+    *(
+        pair(f"linear_cross_entropy {r} {s}", lambda x, w, r=r, s=s: tl.linear_cross_entropy(x, w, IDS, -100, r, s), lambda x, w, r=r, s=s: F.linear_cross_entropy(x.flatten(0, 1), w, t(IDS.ravel()), reduction=r, label_smoothing=s).reshape(IDS.shape if r == "none" else ()), normal(2, 3, 5), normal(4, 5))
+        for r in ("mean", "sum", "none") for s in (0.0, 0.2)
+    ),
     *(pair(f"mse_loss {r}", lambda a, b, r=r: tl.mse_loss(a, b, r), lambda a, b, r=r: F.mse_loss(a, b, reduction=r), normal(2, 3), normal(2, 3, seed=1)) for r in ("mean", "sum", "none")),
     *(pair(f"binary_cross_entropy_with_logits {r}", lambda a, b, r=r: tl.binary_cross_entropy_with_logits(a, b, WEIGHT, r, WEIGHT[::-1]), lambda a, b, r=r: F.binary_cross_entropy_with_logits(a, b, t(WEIGHT), reduction=r, pos_weight=t(WEIGHT[::-1].copy())), 3 * normal(3, 4), positive(3, 4) / 2) for r in ("mean", "sum", "none")),
     pair("binary_cross_entropy_with_logits", tl.binary_cross_entropy_with_logits, F.binary_cross_entropy_with_logits, 3 * normal(3, 4), positive(3, 4) / 2),
@@ -183,7 +189,10 @@ FUSED = (
     "softmax",
     "log_softmax",
     "cross_entropy",
+    "linear_cross_entropy",
     "gelu",
+    "silu",
+    "swiglu",
     "layer_norm",
     "rms_norm",
     "linear",

@@ -106,6 +106,26 @@ def test_train_prints_one_json_object(capsys, text, tmp_path):
     assert len(result["sample"]) > 100
 
 
+def test_averaging_and_recomputing_are_flags(capsys, text, tmp_path):
+    before = tl.get_num_threads()
+    flags = ["train", "--data", text, "--steps", "4", "--eval-every", "2", *SMALL]
+    for name, more in (
+        ("plain", []),
+        ("recomputed", ["--checkpoint-activations", "yes"]),
+        ("averaged", ["--ema", "0.5"]),
+    ):
+        says(capsys, *flags, "--out", tmp_path / name, *more)
+    plain, recomputed, averaged = (
+        (tmp_path / name / "model.safetensors").read_bytes() for name in ("plain", "recomputed", "averaged")
+    )
+    assert recomputed == plain
+    assert averaged != plain
+    assert tl.get_num_threads() == before
+    says(capsys, "resume", tmp_path / "averaged", "--steps", "6")
+    facts = json.loads(says(capsys, "info", tmp_path / "averaged", "--json"))
+    assert 0 < facts["step_bytes"] < facts["peak_bytes"]
+
+
 def test_flags_win_over_the_file(capsys, text, tmp_path):
     file = tmp_path / "some.toml"
     file.write_text('steps = 3\nn_embd = 8\nn_head = 2\nn_layer = 1\nblock_size = 16\ndata = "nowhere"\nthreads = 1\n')

@@ -5,12 +5,10 @@ import inspect
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-import tinyllm
-from tinyllm.formulas import FormulaError, all_formulas, get, ladder, listing, registry, resolve
+from tinyllm.formulas import FormulaError, all_formulas, get, ladder, listing, resolve, show
 from tinyllm.formulas.show import operations
 
 ROOT = Path(__file__).parents[2]
@@ -66,23 +64,22 @@ def test_ladder_shows_a_primitive_by_its_line_of_the_table():
     number = table.split("\n").index(line) + 1
     assert f"--- _relu  tinyllm/autograd/ops/activations.py:{number}  (rule: g arrives at y)" in library
     assert "lambda g, y, x: g * (1 - y * y)" in library  # tanh
-    assert source(sys.modules["tinyllm.autograd.ops.activations"]._sigmoid_values) in library
-    assert "_dropout: Op = primitive(" in rung("F-DROP", "Library")  # with a type and over several lines
+    assert source(sys.modules["tinyllm.autograd.ops.activations"].sigmoid_values) in library
 
 
 def test_ladder_shows_a_fused_operation_with_its_kernels():
     attention, softmax = (sys.modules[f"tinyllm.autograd.fused.{name}"] for name in ("attention", "softmax"))
-    from tinyllm.kernels.cpu.attention import masked_softmax
+    from tinyllm.kernels.cpu import attention as kernels
 
     library = rung("F-ATTN", "Library")
     for function in (
-        attention.scaled_dot_product_attention, attention._ref, attention._weights, attention._scores_vjp,
+        attention.scaled_dot_product_attention, attention._ref, attention._forward, attention._vjp, attention._weights,
         softmax.softmax, softmax._softmax_ref, softmax._softmax, softmax._softmax_vjp, softmax._shifted,
     ):  # fmt: skip
         assert library.count(source(function)) == 1
     assert library.count("(NumPy, forward)") == library.count("(NumPy, backward)") == 2
-    assert source(getattr(masked_softmax, "py_func", masked_softmax)) in rung("F-ATTN", "Numba kernels")
-    assert rung("F-ATTN", "CUDA kernels") == "none yet"
+    for kernel in (kernels.attention, kernels.attention_vjp):
+        assert source(getattr(kernel, "py_func", kernel)) in rung("F-ATTN", "Numba kernels")
 
 
 def test_ladder_shows_the_method_of_a_class():
@@ -104,13 +101,18 @@ def test_ladder_shows_a_sample_whole():
     assert rung("F-PE", "Numba kernels") == "none: NumPy computes it"
 
 
-def test_ladder_of_an_entry_with_cuda_kernels(monkeypatch):
-    """The rung is there as soon as an entry names kernels for it (another function stands for one here)."""
-    monkeypatch.setattr(tinyllm.kernels, "cuda", SimpleNamespace(softmax=source), raising=False)
-    entry = dataclasses.replace(get("F-ATTN"), kernels=("tinyllm.kernels.cuda.softmax",))
-    monkeypatch.setitem(registry._ALL, "F-ATTN", entry)
-    assert source(source) in rung("F-ATTN", "CUDA kernels")
-    assert rung("F-ATTN", "Numba kernels").startswith("none")
+def test_ladder_shows_the_cuda_file_beside_the_numba_kernels(tmp_path, monkeypatch):
+    """The rung is there as soon as the file is; it is read, so that no CUDA package is needed."""
+    for name in ("attention", "softmax"):
+        file = ROOT / f"tinyllm/kernels/cuda/{name}.py"
+        assert not file.exists() or file.read_text(encoding="utf-8").rstrip() in rung("F-ATTN", "CUDA kernels")
+    folder = tmp_path / "tinyllm" / "kernels" / "cuda"
+    folder.mkdir(parents=True)
+    (folder / "adamw.py").write_text("raise RuntimeError\n", encoding="utf-8")
+    entry = get("F-ADAM")
+    monkeypatch.setattr(show, "ROOT", tmp_path)
+    assert list(show._cuda_files(entry)) == ["--- tinyllm/kernels/cuda/adamw.py\nraise RuntimeError"]
+    assert list(show._cuda_files(dataclasses.replace(entry, kernels=()))) == []
 
 
 def test_ladder_names_the_nearest_id():
@@ -131,7 +133,7 @@ def test_compiled_operations_have_their_kernels_named(entry):
             compiled |= {op.name: op for op in operations(found).values() if "numba" in op.impls}
     assert compiled == {} or entry.kernels
     for kernel in entry.kernels:
-        assert kernel.startswith("tinyllm.kernels.")
+        assert kernel.startswith("tinyllm.kernels.cpu.")
 
 
 def test_listing_loads_no_compiler():

@@ -69,6 +69,9 @@ def one_call_of_each(dtype: str) -> dict[str, np.ndarray]:
     target = np.array([3, 36, -100, 0, 3])
     _, lse = run(cross_entropy.cross_entropy, g, target, np.abs(weight), 0.1, -100, out=[(rows,), (rows,)])
     run(cross_entropy.cross_entropy_vjp, draw(rows), g, target, np.abs(weight), 0.1, -100, lse, out=[x.shape])
+    logits = g.copy()
+    run(cross_entropy.cross_entropy_in_place, logits, target, 0.1, -100, 0.3, out=[(rows,)])
+    results["cross_entropy_in_place logits"] = logits
 
     x = draw(rows, cols)
     _, mean, rstd = run(norm.layer_norm, x, weight, bias, 1e-5, out=[x.shape, (rows,), (rows,)])
@@ -77,19 +80,30 @@ def one_call_of_each(dtype: str) -> dict[str, np.ndarray]:
     run(norm.rms_norm_vjp, g, x, weight, rstd, out=[x.shape, (cols,)])
 
     flat, flat_g = 3 * x.ravel(), g.ravel()
-    for kernel in (activation.gelu_erf, activation.gelu_tanh):
+    for kernel in (activation.gelu_erf, activation.gelu_tanh, activation.silu):
         run(kernel, flat, out=[flat.shape])
-    for kernel in (activation.gelu_erf_vjp, activation.gelu_tanh_vjp):
+    for kernel in (activation.gelu_erf_vjp, activation.gelu_tanh_vjp, activation.silu_vjp):
         run(kernel, flat_g, flat, out=[flat.shape])
+    for kernel in (activation.bias_gelu_erf, activation.bias_gelu_tanh):
+        run(kernel, 3 * x, bias, out=[x.shape])
+    for kernel in (activation.bias_gelu_erf_vjp, activation.bias_gelu_tanh_vjp):
+        run(kernel, g, 3 * x, bias, out=[x.shape, (cols,)])
+    run(activation.swiglu, flat, flat_g, out=[flat.shape])
+    run(activation.swiglu_vjp, draw(flat.size), flat, flat_g, out=[flat.shape, flat.shape])
 
-    run(embedding.embedding_vjp, g, np.array([2, 0, 2, 2, 1]), out=[(4, cols)])
+    ids, table = np.array([2, 0, 2, 2, 1]), draw(4, cols)
+    run(embedding.embedding, table, ids, out=[x.shape])
+    embedding.embedding_vjp(g, ids, 1, table[1:])
+    results["embedding_vjp"] = table
 
-    mask = rng.random((1, 6, 37)) < 0.5
-    for name, allowed in (("none", None), ("boolean", mask), ("added", np.where(mask, 0.5, -np.inf).astype(dtype))):
-        scores = draw(2, 6, 37)
-        attention.masked_softmax(scores, 0.7, 1, allowed, np.zeros(2, np.int64))
-        results[f"masked_softmax {name}"] = scores
-    run(attention.masked_softmax_vjp, draw(2, 6, 37), scores, 0.7, 1, out=[scores.shape])
+    H, T, S, D = 2, 18, 37, 5
+    steps, key = np.array([[0, T * D, D], [0, S * D, D]])[[0, 0, 0, 1, 1, 0, 1, 1]], np.arange(5, dtype=np.uint64)
+    common = ((H, 1, T, S, D, D), 0.4, 3, draw(1, T, S), np.zeros(H, np.int64), 0.2, key, H * T * S)
+    q, k, v, g = draw(H * T * D), draw(H * S * D), draw(H * S * D), draw(H * T * D)
+    forward = (q, k, v, steps[[2, 3, 4, 1]], *common, 0, H)
+    y, shift, inverse = run(attention.attention, *forward, out=[q.shape, (H * T,), (H * T,)])
+    backward = (g, y, q, k, v, steps, *common, shift, inverse, 0, H)
+    run(attention.attention_vjp, *backward, out=[q.shape, k.shape, v.shape])
 
     for kernel in (adamw.adamw, adamw.adam):
         state = [draw(cols), draw(cols), draw(cols), np.abs(draw(cols))]

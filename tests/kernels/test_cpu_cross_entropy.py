@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from kernel_checks import DTYPES, SHAPES, assert_close, assert_vjp, poisoned
 
-from tinyllm.kernels.cpu.cross_entropy import cross_entropy, cross_entropy_vjp
+from tinyllm.kernels.cpu.cross_entropy import cross_entropy, cross_entropy_in_place, cross_entropy_vjp
 
 
 def log_probabilities(logits):
@@ -59,6 +59,20 @@ def test_equals_the_definition(shape, smoothing, dtype, rng):
     assert np.all(losses[~kept] == 0)
     expected = g[:, None] * (np.exp(log_p) * q.sum(axis=-1, keepdims=True) - q)
     assert_close(backward(g, logits, *settings, lse=lse), expected, ulps=64)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape[0]])
+def test_in_place_gives_the_losses_and_their_derivatives(shape, smoothing, dtype, rng):
+    logits, target, weight, _ = draw(shape, dtype, rng)
+    settings = (target, np.ones_like(weight), smoothing, -100)
+    expected, lse = forward(logits, *settings)
+    slopes = backward(np.full(shape[0], 0.3, dtype), logits, *settings, lse=lse)
+    losses, work = poisoned(shape[0], dtype=dtype), logits.copy()
+    cross_entropy_in_place(work, target, smoothing, -100, 0.3, losses)
+    assert_close(losses, expected, ulps=32, scale=4)
+    assert_close(work, slopes, ulps=32)
 
 
 def test_vjp_is_the_slope(rng):

@@ -1,14 +1,27 @@
-"""GELU, the embedding's derivative, Adam's steps and the sum of squares against float64 NumPy."""
+"""GELU, SiLU, SwiGLU, embeddings, Adam's steps and the sum of squares against float64 NumPy."""
 
 import math
 
 import numpy as np
 import pytest
-from kernel_checks import DTYPES, SIZES, assert_close, assert_vjp, poisoned
+from kernel_checks import DTYPES, SHAPES, SIZES, assert_close, assert_vjp, poisoned
 
-from tinyllm.kernels.cpu.activation import gelu_erf, gelu_erf_vjp, gelu_tanh, gelu_tanh_vjp
+from tinyllm.kernels.cpu.activation import (
+    bias_gelu_erf,
+    bias_gelu_erf_vjp,
+    bias_gelu_tanh,
+    bias_gelu_tanh_vjp,
+    gelu_erf,
+    gelu_erf_vjp,
+    gelu_tanh,
+    gelu_tanh_vjp,
+    silu,
+    silu_vjp,
+    swiglu,
+    swiglu_vjp,
+)
 from tinyllm.kernels.cpu.adamw import adam, adamw, sum_of_squares
-from tinyllm.kernels.cpu.embedding import embedding_vjp
+from tinyllm.kernels.cpu.embedding import embedding, embedding_vjp
 
 erf = np.vectorize(math.erf, otypes=[float])
 
@@ -24,12 +37,19 @@ def tanh_reference(x):
     return x * (1 + np.tanh(u)) / 2, (1 + np.tanh(u) + x / np.cosh(np.minimum(np.abs(u), 300)) ** 2 * slope) / 2
 
 
+def silu_reference(x):
+    with np.errstate(over="ignore"):
+        s = 1 / (1 + np.exp(-x))
+    return x * s, s * (1 + x * (1 - s))
+
+
 GELUS = [(gelu_erf, gelu_erf_vjp, erf_reference), (gelu_tanh, gelu_tanh_vjp, tanh_reference)]
+ALL = [*GELUS, (silu, silu_vjp, silu_reference)]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("kernel", "vjp", "reference"), GELUS)
-def test_gelu_and_its_derivative(kernel, vjp, reference, dtype, rng):
+@pytest.mark.parametrize(("kernel", "vjp", "reference"), ALL)
+def test_an_activation_and_its_derivative(kernel, vjp, reference, dtype, rng):
     for size in (*SIZES, 0, 4099):
         x, g = (3 * rng.normal(size=(2, size))).astype(dtype)
         value, slope = reference(x.astype(float))
@@ -41,8 +61,8 @@ def test_gelu_and_its_derivative(kernel, vjp, reference, dtype, rng):
         assert_close(out, g * slope, ulps=24, scale=8)
 
 
-@pytest.mark.parametrize(("kernel", "vjp", "reference"), GELUS)
-def test_gelu_vjp_is_the_slope(kernel, vjp, reference, rng):
+@pytest.mark.parametrize(("kernel", "vjp", "reference"), ALL)
+def test_vjp_is_the_slope(kernel, vjp, reference, rng):
     x, g, out = rng.normal(size=31), rng.normal(size=31), poisoned(31, dtype="float64")
 
     def forward(x):
@@ -55,28 +75,68 @@ def test_gelu_vjp_is_the_slope(kernel, vjp, reference, rng):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("kernel", "vjp", "reference"), GELUS)
-def test_gelu_of_extreme_numbers_is_the_identity_or_nothing(kernel, vjp, reference, dtype):
+@pytest.mark.parametrize(("kernel", "vjp", "reference"), ALL)
+def test_an_activation_of_extreme_numbers_is_the_identity_or_nothing(kernel, vjp, reference, dtype):
     x = np.array([np.finfo(dtype).max / 2, 1e20, 50, -50, -1e20, -np.finfo(dtype).max / 2, np.nan], dtype)
     out, slope = poisoned(x.size, dtype=dtype), poisoned(x.size, dtype=dtype)
     kernel(x, out)
     vjp(np.ones_like(x), x, slope)
-    np.testing.assert_array_equal(out, np.where(x < 0, 0, x))
-    np.testing.assert_array_equal(slope, [1, 1, 1, 0, 0, 0, np.nan])
+    np.testing.assert_allclose(out, np.where(x < 0, 0, x), rtol=0, atol=1e-19)
+    np.testing.assert_allclose(slope, [1, 1, 1, 0, 0, 0, np.nan], rtol=0, atol=1e-19)
+
+
+BIASED = [
+    (bias_gelu_erf, bias_gelu_erf_vjp, gelu_erf, gelu_erf_vjp),
+    (bias_gelu_tanh, bias_gelu_tanh_vjp, gelu_tanh, gelu_tanh_vjp),
+]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("kernel", "vjp", "plain", "plain_vjp"), BIASED)
+def test_a_bias_is_added_first(kernel, vjp, plain, plain_vjp, shape, dtype, rng):
+    x, g = rng.normal(size=(2, *shape)).astype(dtype)
+    bias = rng.normal(size=shape[1]).astype(dtype)
+    out, dx, expected, slope = (poisoned(*shape, dtype=dtype) for _ in range(4))
+    dbias = poisoned(shape[1], dtype=dtype)
+    kernel(x, bias, out)
+    plain((x + bias).ravel(), expected.ravel())
+    assert_close(out, expected)
+    vjp(g, x, bias, dx, dbias)
+    plain_vjp(g.ravel(), (x + bias).ravel(), slope.ravel())
+    assert_close(dx, slope)
+    assert_close(dbias, slope.astype(float).sum(axis=0), scale=np.abs(slope).sum(axis=0))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_swiglu_is_silu_of_the_gate_times_the_rest(dtype, rng):
+    for size in (*SIZES, 0, 4099):
+        g, gate, up = (3 * rng.normal(size=(3, size))).astype(dtype)
+        value, slope = silu_reference(gate.astype(float))
+        out, dgate, dup = (poisoned(size, dtype=dtype) for _ in range(3))
+        swiglu(gate, up, out)
+        assert_close(out, value * up)
+        swiglu_vjp(g, gate, up, dgate, dup)
+        assert_close(dgate, g.astype(float) * up * slope, ulps=24, scale=64)
+        assert_close(dup, g * value)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("cols", SIZES)
-def test_embedding_vjp_adds_up_equal_ids(cols, dtype, rng):
+def test_embedding_picks_rows_and_its_vjp_adds_up_equal_ids(cols, dtype, rng):
     ids = rng.integers(0, 5, size=64)  # ids repeat; row 5 and 6 are never picked
     g = rng.integers(-9, 10, size=(64, cols)).astype(dtype)  # whole numbers: sums are exact
-    expected = np.zeros((7, cols))
+    table = rng.integers(-9, 10, size=(7, cols)).astype(dtype)
+    out = poisoned(64, cols, dtype=dtype)
+    embedding(table, ids, out)
+    np.testing.assert_array_equal(out, table[ids])
+    expected = table.copy()
     np.add.at(expected, ids, g)
-    out = poisoned(7, cols, dtype=dtype)
-    embedding_vjp(g, ids, out)
-    np.testing.assert_array_equal(out, expected)
-    embedding_vjp(g[:0], ids[:0], out)
-    np.testing.assert_array_equal(out, 0)
+    for first, end in ((0, 3), (3, 3), (3, 7)):  # range by range
+        embedding_vjp(g, ids, first, table[first:end])
+    np.testing.assert_array_equal(table, expected)
+    embedding_vjp(g[:0], ids[:0], 0, table)
+    np.testing.assert_array_equal(table, expected)
 
 
 def adam_reference(p, g, m, v, step, lr, beta1, beta2, eps, decay, decoupled):

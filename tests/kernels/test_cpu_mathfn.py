@@ -1,4 +1,4 @@
-"""exp, tanh and erf of the kernels, against the C library's in float64."""
+"""exp, tanh, the sigmoid and erf of the kernels, against the C library's in a wider type."""
 
 import math
 
@@ -23,12 +23,29 @@ def tanh_of(x, out):
 
 
 @jit
+def sigmoid_of(x, out):
+    for i in range(x.size):
+        out[i] = mathfn.sigmoid(x[i])
+
+
+@jit
 def erf_of(x, out):
     for i in range(x.size):
         out[i] = mathfn.erf(x[i])
 
 
-CASES = {"exp": (exp_of, np.exp, 1.1), "tanh": (tanh_of, np.tanh, 3), "erf": (erf_of, np.vectorize(math.erf), 5)}
+def sigmoid(x):
+    e = np.exp(-abs(x))
+    return np.where(x >= 0, 1, e) / (1 + e)
+
+
+erf = np.vectorize(math.erf, otypes=[float])
+CASES = {
+    "exp": (exp_of, np.exp, 1.1),
+    "tanh": (tanh_of, np.tanh, 3),
+    "sigmoid": (sigmoid_of, sigmoid, 3),
+    "erf": (erf_of, erf, 5),
+}
 
 
 def numbers_of_every_exponent(count):
@@ -51,13 +68,30 @@ def test_float32_error_is_within_the_stated_units_in_the_last_place(name):
     assert np.max(np.abs(out[~overflow] - expected[~overflow]) / unit) <= bound
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_float64_is_the_c_library(name):
-    kernel, reference, _ = CASES[name]
-    x = np.concatenate([np.linspace(-30, 30, 2001), [-700.0, 1e-300, -1e-9, 700.0]])
+WIDE = pytest.mark.skipif(np.finfo(np.longdouble).nmant < 60, reason="no type wider than float64 here")
+
+
+@WIDE
+@pytest.mark.parametrize("name", ["exp", "tanh", "sigmoid"])
+def test_float64_error_is_within_the_stated_units_in_the_last_place(name, rng):
+    kernel, reference, bound = CASES[name]
+    x = rng.integers(0, 2**64, 200_003, dtype=np.uint64).view(np.float64)  # of every sign and exponent
+    x = np.concatenate([x[np.isfinite(x)], np.linspace(-750, 712, 50_001), np.linspace(-40, 40, 50_001)])
     out = poisoned(x.size, dtype="float64")
     kernel(x, out)
-    np.testing.assert_allclose(out, reference(x), rtol=1e-15)
+    with np.errstate(over="ignore", under="ignore"):
+        expected = reference(x.astype(np.longdouble))
+    overflow = np.abs(expected) > np.finfo(float).max
+    unit = np.spacing(np.abs(expected[~overflow]).astype(float))
+    assert np.all(np.isposinf(out[overflow]))
+    assert np.max(np.abs(out[~overflow] - expected[~overflow]) / unit) <= bound
+
+
+def test_float64_erf_is_the_c_library():
+    x = np.concatenate([np.linspace(-30, 30, 2001), [-700.0, 1e-300, -1e-9, 700.0]])
+    out = poisoned(x.size, dtype="float64")
+    erf_of(x, out)
+    np.testing.assert_array_equal(out, erf(x))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -66,11 +100,23 @@ def test_limits_and_nan(dtype):
     for kernel, expected in (
         (exp_of, [0, np.inf, np.nan, np.nan, 1]),
         (tanh_of, [-1, 1, np.nan, np.nan, 0]),
+        (sigmoid_of, [0, 1, np.nan, np.nan, 0.5]),
         (erf_of, [-1, 1, np.nan, np.nan, 0]),
     ):
         out = poisoned(x.size, dtype=dtype)
         kernel(x, out)
         np.testing.assert_array_equal(out, np.array(expected, dtype))
+
+
+def test_exp_of_float64_underflows_gradually_and_overflows_where_it_should():
+    x = np.array([-746, -745.1, -720, 709.78, 709.79])
+    out = poisoned(x.size, dtype="float64")
+    exp_of(x, out)
+    assert out[0] == 0
+    assert out[1] == 2.0**-1074
+    assert 0 < out[2] < np.finfo(float).tiny
+    assert np.isfinite(out[3])
+    assert np.isposinf(out[4])
 
 
 def test_exp_underflows_gradually_and_overflows_where_it_should():

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tinyllm as tl
-from tinyllm.optim import clip_grad_norm_, clip_grad_value_
+from tinyllm.optim import clip_factor, clip_grad_norm_, clip_grad_value_
 
 
 def with_grads(*grads) -> list[tl.Tensor]:
@@ -126,3 +126,34 @@ def test_clipping_equals_torch(norm_type, max_norm, rng):
     torch.nn.utils.clip_grad_value_(theirs, 0.1)
     for p, q in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(p.grad.data, q.grad.numpy(), rtol=1e-14)
+
+
+def test_many_arrays_have_the_norm_of_one(rng):
+    parts = [rng.normal(size=size).astype(np.float32) for size in (3, 200_000, 0, 50, 300_000)]
+    whole = np.linalg.norm(np.concatenate(parts).astype(float))
+    before = tl.get_num_threads()
+    try:
+        for threads in (1, 2, 3):
+            tl.set_num_threads(threads)
+            params = with_grads(*parts)
+            assert clip_grad_norm_(params, 1.0) == pytest.approx(whole, rel=1e-12)
+            np.testing.assert_allclose(joined(params), np.concatenate(parts) / whole, rtol=1e-5, atol=1e-12)
+    finally:
+        tl.set_num_threads(before)
+
+
+def test_clipping_within_the_step_is_clipping_before_it(rng):
+    g = rng.normal(size=20) * 5
+    moved = []
+    for within in (True, False):
+        (p,) = with_grads(g)
+        opt = tl.optim.AdamW([p], lr=0.1)
+        if within:
+            opt.step(clip_factor(float(np.linalg.norm(g)), 0.5))
+        else:
+            clip_grad_norm_([p], 0.5)
+            opt.step()
+        moved.append(p.numpy())
+    np.testing.assert_allclose(moved[0], moved[1], rtol=1e-12)
+    assert clip_factor(2.0, 3.0) == 1.0
+    assert math.isnan(clip_factor(math.nan, 1.0))

@@ -18,6 +18,9 @@ MAKERS = {
     "nesterov": lambda p: optim.SGD(p, lr=0.05, momentum=0.9, nesterov=True),
     "adam": lambda p: optim.Adam(p, lr=0.05, weight_decay=0.1),
     "adamw": lambda p: optim.AdamW(p, lr=0.05, betas=(0.8, 0.95)),
+    "adagrad": lambda p: optim.Adagrad(p, lr=0.3, initial_accumulator_value=0.1),
+    "rmsprop": lambda p: optim.RMSprop(p, lr=0.05, alpha=0.9),
+    "centered": lambda p: optim.RMSprop(p, lr=0.03, momentum=0.5, weight_decay=0.1, centered=True),
 }
 
 
@@ -97,8 +100,9 @@ def test_every_optimiser_finds_the_bottom_of_a_parabola(name):
     p = parameter([3.0, -2.0])
     opt = MAKERS[name]([p])
     opt.param_groups[0]["weight_decay"] = 0.0
+    high = 1.0 if name == "adagrad" else 0.1  # whose steps shrink by themselves
     for t in range(500):
-        opt.lr = 0.1 * (1 - t / 500)
+        opt.lr = high * (1 - t / 500)
         ((p - np.array([1.0, 2.0])) ** 2).sum().backward()
         opt.step()
         opt.zero_grad()
@@ -118,6 +122,104 @@ def test_compiled_and_numpy_steps_are_equal(kind, dtype, atol, rng):
         found[backend] = p.numpy()
     np.testing.assert_allclose(found["numba"], found["numpy"], rtol=0, atol=atol)
     assert np.abs(found["numpy"] - start).max() > 0.05
+
+
+def test_adagrad_is_as_documented():
+    p = parameter(2.0)
+    opt = optim.Adagrad([p], 0.1, lr_decay=0.5, initial_accumulator_value=0.2, eps=1e-3)
+    theta, squares = 2.0, 0.2
+    for t, g in enumerate((1.0, -3.0, 0.5), start=1):
+        p.grad = tl.tensor(g)
+        opt.step()
+        squares += g**2
+        theta -= 0.1 / (1 + (t - 1) * 0.5) * g / (squares**0.5 + 1e-3)
+        assert p.item() == pytest.approx(theta, rel=1e-14)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.6])
+@pytest.mark.parametrize("centered", [False, True])
+def test_rmsprop_is_as_documented(momentum, centered):
+    p = parameter(2.0)
+    opt = optim.RMSprop([p], 0.1, alpha=0.7, eps=1e-3, momentum=momentum, centered=centered)
+    theta, v, mean, u = 2.0, 0.0, 0.0, 0.0
+    for g in (1.0, -3.0, 0.5):
+        p.grad = tl.tensor(g)
+        opt.step()
+        v, mean = 0.7 * v + 0.3 * g**2, 0.7 * mean + 0.3 * g
+        u = momentum * u + g / ((v - centered * mean**2) ** 0.5 + 1e-3)
+        theta -= 0.1 * u
+        assert p.item() == pytest.approx(theta, rel=1e-13)
+
+
+SHAPES = [(3, 4), (), (0,), (50,), (500, 300), (7,), (400, 200)]
+
+
+def steps(name: str, threads: int, shapes: list[tuple[int, ...]], dtype=np.float32) -> list[np.ndarray]:
+    """The parameters after three steps on so many threads."""
+    before = tl.get_num_threads()
+    tl.set_num_threads(threads)
+    try:
+        rng = np.random.default_rng(0)
+        params = [parameter(rng.normal(size=shape), dtype) for shape in shapes]
+        descend(MAKERS[name](params), params, 3)
+    finally:
+        tl.set_num_threads(before)
+    return [p.numpy() for p in params]
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_the_number_of_threads_changes_nothing(name):
+    alone = steps(name, 1, SHAPES)
+    for threads in (2, 3, 8):
+        for a, b in zip(alone, steps(name, threads, SHAPES), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_many_arrays_move_as_one_flat_array_does(name):
+    rng = np.random.default_rng(0)
+    values, grads = ([rng.normal(size=shape).astype(np.float32) for shape in SHAPES] for _ in range(2))
+    many = [parameter(value, np.float32) for value in values]
+    one = [parameter(np.concatenate([value.ravel() for value in values]), np.float32)]
+    for params, given_grads in ((many, grads), (one, [np.concatenate([g.ravel() for g in grads])])):
+        opt = MAKERS[name](params)
+        for _ in range(3):
+            for p, g in zip(params, given_grads, strict=True):
+                p.grad = tl.tensor(g)
+            opt.step(0.3)
+    np.testing.assert_array_equal(np.concatenate([p.numpy().ravel() for p in many]), one[0].data)
+
+
+@pytest.mark.parametrize("name", [*MAKERS, "muon"])
+def test_the_scale_of_a_step_is_that_of_the_gradient(name, rng):
+    maker = MAKERS.get(name, lambda p: optim.Muon(p, lr=0.05))
+    start, g = rng.normal(size=(4, 6)), rng.normal(size=(4, 6))
+    scaled, plain = parameter(start), parameter(start)
+    a, b = maker([scaled]), maker([plain])
+    for _ in range(3):
+        scaled.grad, plain.grad = tl.tensor(g), tl.tensor(0.25 * g)
+        a.step(0.25)
+        b.step()
+    np.testing.assert_allclose(scaled.data, plain.data, rtol=1e-13)
+    np.testing.assert_array_equal(scaled.grad.data, g)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_views_that_somebody_holds_see_every_step(name, rng):
+    p = parameter(rng.normal(size=(3, 4)))
+    held = p.data
+    opt = MAKERS[name]([p])
+    descend(opt, [p], 2)
+    np.testing.assert_array_equal(held, p.numpy())
+
+
+def test_dtypes_may_be_mixed_in_a_group(rng):
+    start = [rng.normal(size=5000), rng.normal(size=5000), rng.normal(size=3)]
+    dtypes = [np.float32, np.float64, np.float16]
+    params = [parameter(value, dtype) for value, dtype in zip(start, dtypes, strict=True)]
+    descend(optim.AdamW(params, lr=0.1), params, 2)
+    assert [p.dtype for p in params] == dtypes
+    assert all(np.abs(p.data - value).min() > 0 for p, value in zip(params, start, strict=True))
 
 
 @pytest.mark.parametrize("backend", ["numpy", "numba"])
@@ -224,6 +326,12 @@ def test_a_generator_of_parameters_will_do():
         (optim.Adam, {"betas": (0.9,)}, "betas"),
         (optim.Adam, {"eps": -1e-8}, "eps"),
         (optim.SGD, {"momentum": -0.5}, "momentum"),
+        (optim.Adagrad, {"lr_decay": -1.0}, "lr_decay"),
+        (optim.Adagrad, {"initial_accumulator_value": -1.0}, "initial_accumulator_value"),
+        (optim.Adagrad, {"eps": float("nan")}, "eps"),
+        (optim.RMSprop, {"alpha": 1.0}, "alpha"),
+        (optim.RMSprop, {"momentum": -0.1}, "momentum"),
+        (optim.RMSprop, {"eps": -1.0}, "eps"),
         (optim.SGD, {"nesterov": True}, "nesterov"),
         (optim.SGD, {"nesterov": True, "momentum": 0.9, "dampening": 0.1}, "nesterov"),
     ],

@@ -103,3 +103,58 @@ def test_schedules_equal_torch(name):
         opt.step()
         theirs.step()
     np.testing.assert_allclose([rate(t) for t in range(41)], found, rtol=1e-12, atol=1e-15)
+
+
+def test_one_cycle_rises_then_falls_and_stays():
+    rate = schedules.one_cycle(1.0, 20, pct_start=0.3, div_factor=10, final_div_factor=100)
+    rates = [rate(t) for t in range(20)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[5] == pytest.approx(1.0)
+    assert rates[19] == rate(20) == rate(10**9) == pytest.approx(0.001)
+    assert all(a < b for a, b in itertools.pairwise(rates[:6]))
+    assert all(a > b for a, b in itertools.pairwise(rates[5:]))
+    lines = schedules.one_cycle(1.0, 21, 0.5, "linear", 10, 100, three_phase=False)
+    assert lines(0) == pytest.approx(0.1)
+    assert lines(19) - lines(20) == pytest.approx(lines(12) - lines(13))
+
+
+def test_one_cycle_of_three_phases_comes_back_to_where_it_began():
+    rate = schedules.one_cycle(1.0, 40, pct_start=0.25, div_factor=10, three_phase=True)
+    assert rate(9) == pytest.approx(1.0)
+    assert rate(18) == pytest.approx(rate(0)) == pytest.approx(0.1)
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("strategy", ["cos", "linear"])
+@pytest.mark.parametrize("three_phase", [False, True])
+@pytest.mark.parametrize(("steps", "pct_start"), [(50, 0.3), (37, 0.4), (100, 0.05)])
+def test_one_cycle_is_that_of_pytorch(strategy, three_phase, steps, pct_start):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    options = {"anneal_strategy": strategy, "div_factor": 20, "final_div_factor": 50, "three_phase": three_phase}
+    theirs = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, 0.3, total_steps=steps, pct_start=pct_start, cycle_momentum=False, **options
+    )
+    ours = schedules.one_cycle(0.3, steps, pct_start, **options)
+    for t in range(steps):
+        assert ours(t) == pytest.approx(theirs.get_last_lr()[0], abs=1e-12)
+        optimizer.step()
+        if t < steps - 1:
+            theirs.step()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"steps": 0}, "steps"),
+        ({"pct_start": 1.5}, "pct_start"),
+        ({"anneal_strategy": "cosine"}, "'cos' or 'linear', got 'cosine'"),
+        ({"div_factor": 0.0}, "div_factor"),
+        ({"final_div_factor": -1.0}, "final_div_factor"),
+        ({"steps": 3}, "do not fit"),
+        ({"pct_start": 0.6, "three_phase": True}, "do not fit"),
+    ],
+)
+def test_impossible_cycles_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        schedules.one_cycle(**{"lr": 0.1, "steps": 50} | options)

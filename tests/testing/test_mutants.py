@@ -15,7 +15,7 @@ from tinyllm.autograd.tape import Op, reachable
 from tinyllm.errors import ConfigError
 from tinyllm.testing import gradcheck, judge
 from tinyllm.testing.mutants import main, run
-from tinyllm.testing.mutants.alarms import alarm, defined, draw, traps
+from tinyllm.testing.mutants.alarms import ask, ask_all, defined, draw, traps
 from tinyllm.testing.mutants.cases import CASES, operation
 from tinyllm.testing.mutants.hunt import ABSENT, EQUIVALENT, KILLED, hunt, smallest_detected
 from tinyllm.testing.mutants.planted import plant, record
@@ -187,13 +187,13 @@ def test_a_planted_mistake_is_on_one_tape_only() -> None:
 
 @pytest.mark.parametrize("case", list(traps()), ids=lambda case: case.name.replace(" ", "-"))
 def test_no_false_alarm_at_a_trap(case) -> None:
-    assert alarm(case) == ""
+    assert not ask(case).alarm
 
 
 def _no_false_alarm(data: st.DataObject) -> None:
     case = draw(lambda options: data.draw(st.sampled_from(options)))
     assume(defined(case))
-    assert alarm(case) == ""
+    assert not ask(case).alarm
 
 
 HEALTHY = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
@@ -215,7 +215,18 @@ def test_no_false_alarm_in_ten_thousand_draws(data: st.DataObject) -> None:
 def test_a_wrong_rule_raises_an_alarm() -> None:
     """The alarms are heard: a false rule in place of a right one gives one."""
     case = next(iter(traps()))
-    assert "the sign is wrong" in alarm(case._replace(f=plant(tl.abs, "abs", 0, lambda p: -p.d), inputs=[X]))
+    wrong = case._replace(f=plant(tl.abs, "abs", 0, lambda p: -p.d), inputs=[X])
+    assert "the sign is wrong" in ask(wrong).alarm
+
+
+def test_what_is_not_judged_is_counted_and_excused_at_no_ordinary_point() -> None:
+    """Beside a tie the gradient jumps; where the point is said to be ordinary, that is an alarm."""
+    tie = next(iter(traps()))._replace(name="tie", f=tl.max, inputs=[np.array([1.0, 1.0])], order=2)
+    assert not ask(tie).alarm
+    assert ask(tie).unjudged > 0
+    tried = ask_all([tie, tie._replace(inputs=[np.array([0.5, 1.0])]), tie._replace(ordinary=True)])
+    assert (tried.draws, tried.unjudged) == (3, 2)
+    assert ["not judged" in text for text in tried.alarms] == [True]
 
 
 # -- the command -------------------------------------------------------------------------------------------------------
@@ -260,7 +271,7 @@ def test_a_false_alarm_fails_the_report(monkeypatch: pytest.MonkeyPatch) -> None
 def test_main_prints_progress_apart_from_the_result(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("tinyllm.testing.mutants.command._cores", lambda: 1)
+    monkeypatch.setattr("tinyllm.testing.mutants.command.usable_cores", lambda: 1)
     assert main(True, ["copy"], 0) == 0
     said = capsys.readouterr()
     assert json.loads(said.out)["kill_rate"] == 1

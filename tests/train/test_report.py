@@ -10,7 +10,6 @@ from tinyllm.errors import CheckpointError
 from tinyllm.train import Console
 from tinyllm.train.console import clock
 from tinyllm.train.report import ascii_text, bits_per_character, read_log, table
-from tinyllm.train.threads import Workers, _openblas, one_blas_thread
 from tinyllm.train.trainer import LOG
 from tinyllm.viz import loss_curve, save_figure
 
@@ -61,6 +60,16 @@ def test_a_run_shows_step_loss_speed_and_time_left(monkeypatch):
     assert [line.split()[1] for line in lines if "tokens/s" in line] == [f"{n}/12" for n in range(1, 13)]
     assert "0:00 left" in lines[-2]
     assert lines[-1].startswith("step 12  held-out loss ")
+
+
+def test_a_run_names_the_text_that_it_watches():
+    trainer = make_trainer(None)
+    trainer.watched = "validation"
+    trainer.console = Console(io.StringIO())
+    trainer.run()
+    shown = trainer.console.stream.getvalue()
+    assert "validation loss" in shown
+    assert "held-out" not in shown
 
 
 def test_the_table_puts_the_worst_first_and_gives_bits():
@@ -116,18 +125,3 @@ def test_the_picture_of_a_run_that_has_hardly_begun(tmp_path):
 def test_a_picture_that_cannot_be_written_leaves_the_old_one(tmp_path):
     with pytest.raises(CheckpointError, match="cannot be written"):
         save_figure(loss_curve(([1], [2.0]), ([0], [4.0])), tmp_path / "nowhere" / "loss.png")
-
-
-@pytest.mark.parametrize("threads", [1, 3])
-def test_workers_keep_the_order(threads):
-    assert list(Workers(threads).map(lambda n: n * n, range(20))) == [n * n for n in range(20)]
-
-
-def test_blas_has_its_threads_back_afterwards():
-    if _openblas() is None:
-        pytest.skip("NumPy's BLAS is not its own OpenBLAS")
-    get, _ = _openblas()
-    before = get()
-    with one_blas_thread():
-        assert get() == 1
-    assert get() == before

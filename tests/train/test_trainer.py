@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from trainees import Bigram, make_trainer, resumed
+from trainees import Bigram, make_trainer, resumed, threads
 
 import tinyllm as tl
 from tinyllm import safetensors
 from tinyllm.errors import CheckpointError, ConfigError
 from tinyllm.train import DivergedError, checkpoint, mean_loss
+from tinyllm.train import trainer as trainer_module
+from tinyllm.train.sums import GradientSum
 from tinyllm.train.trainer import LOG
 
 
@@ -39,21 +41,44 @@ class StopAt:
         return self.batches.at(step)
 
 
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.fixture
+def sharded(monkeypatch):
+    """Even the smallest batch is divided among the threads."""
+    monkeypatch.setattr(trainer_module, "shards", lambda predictions, parameters, threads: threads)
+
+
+@pytest.mark.parametrize(
+    ("model", "predictions", "parameters", "expected"),
+    [
+        ("4 layers, 128 channels", 756, 800_000, 2),
+        ("6 layers, 384 channels", 2040, 10_700_000, 2),
+        ("GPT-2", 252, 124_000_000, 1),
+        ("GPT-2, more windows", 4096, 124_000_000, 1),
+        ("2 layers, 64 channels", 248, 110_000, 1),
+    ],
+)
+def test_small_batches_and_large_models_are_not_cut(model, predictions, parameters, expected):
+    assert trainer_module.shards(predictions, parameters, threads=2) == expected
+    assert trainer_module.shards(predictions, parameters, threads=1) == 1
+
+
+@pytest.mark.usefixtures("sharded")
+@pytest.mark.parametrize("number", [1, 2])
 @pytest.mark.parametrize("killed", range(12))
-def test_a_killed_and_resumed_run_equals_one_never_interrupted(tmp_path, killed, threads):
-    whole = make_trainer(tmp_path / "a", threads=threads)
-    cut = make_trainer(tmp_path / "b", threads=threads)
-    for trainer in (whole, cut):
-        trainer.folder.mkdir()
-    whole.run()
-    cut.batches = StopAt(cut.batches, killed)
-    with pytest.raises(SystemExit):
-        cut.run()
-    assert len(history(tmp_path / "b")) > 0
-    again = resumed(tmp_path / "b", threads=threads)
-    assert again.at.step == killed // 4 * 4
-    again.run()
+def test_a_killed_and_resumed_run_equals_one_never_interrupted(tmp_path, killed, number):
+    with threads(number):
+        whole = make_trainer(tmp_path / "a")
+        cut = make_trainer(tmp_path / "b")
+        for trainer in (whole, cut):
+            trainer.folder.mkdir()
+        whole.run()
+        cut.batches = StopAt(cut.batches, killed)
+        with pytest.raises(SystemExit):
+            cut.run()
+        assert len(history(tmp_path / "b")) > 0
+        again = resumed(tmp_path / "b")
+        assert again.at.step == killed // 4 * 4
+        again.run()
     np.testing.assert_array_equal(weights(again)["table"], weights(whole)["table"])
     assert history(tmp_path / "a") == history(tmp_path / "b")
     assert again.optimizer.state_dict().keys() == whole.optimizer.state_dict().keys()
@@ -73,11 +98,15 @@ def test_the_resume_law_notices_a_state_that_was_forgotten(tmp_path):
     assert not np.array_equal(weights(again)["table"], weights(whole)["table"])
 
 
-@given(accumulate=st.integers(1, 4), threads=st.integers(1, 3))
-def test_pieces_give_the_gradient_of_the_whole_batch(accumulate, threads):
+@given(accumulate=st.integers(1, 4), number=st.integers(1, 3))
+def test_pieces_give_the_gradient_of_the_whole_batch(accumulate, number):
     whole = make_trainer(None, model=Bigram("float64"), steps=3)
-    pieces = make_trainer(None, model=Bigram("float64"), steps=3, accumulate=accumulate, threads=threads)
-    whole.run(), pieces.run()
+    pieces = make_trainer(None, model=Bigram("float64"), steps=3, accumulate=accumulate)
+    with threads(1):
+        whole.run()
+    with threads(number), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer_module, "shards", lambda predictions, parameters, threads: threads)
+        pieces.run()
     np.testing.assert_allclose(weights(pieces)["table"], weights(whole)["table"], rtol=0, atol=1e-12)
 
 
@@ -115,11 +144,14 @@ def test_two_parameters_with_one_gradient_are_clipped_once():
             ids = batch["input_ids"]
             return 100 * tl.cross_entropy(tl.embedding(ids[:, :-1], self.table + self.other), ids[:, 1:])
 
-    trainer = make_trainer(None, model=Sum(), steps=1, clip=1.0)
+    model = Sum()
+    before = model.table.numpy()
+    trainer = make_trainer(None, model=model, steps=1, clip=1.0, rate=lambda t: 1.0)
+    trainer.optimizer = tl.optim.SGD([model.table, model.other])
     trainer.run()
-    grads = [p.grad.numpy() for _, p in trainer.model.named_parameters()]
-    np.testing.assert_array_equal(grads[0], grads[1])
-    assert np.sqrt(sum((g**2).sum() for g in grads)) == pytest.approx(1.0, abs=1e-4)
+    moved = model.table.numpy() - before
+    np.testing.assert_allclose(model.other.data, moved, rtol=1e-9, atol=1e-12)
+    assert np.sqrt(2 * (moved**2).sum()) == pytest.approx(1.0, abs=1e-4)
 
 
 def test_the_loss_of_an_evaluation_is_the_mean_over_predictions():
@@ -180,7 +212,10 @@ def test_a_loss_that_is_not_finite_names_the_operation_and_keeps_the_checkpoint(
     model = Bigram()
     model.poison_at = 7
     trainer = make_trainer(tmp_path, model=model)
-    with pytest.raises(DivergedError, match=r"became nan at step 7: 'log' \(node .*checkpoint\.safetensors"):
+    with (
+        threads(1),
+        pytest.raises(DivergedError, match=r"became nan at step 7: 'log' \(node .*checkpoint\.safetensors"),
+    ):
         trainer.run()
     before = weights(trainer)["table"]
     assert np.isfinite(before).all()
@@ -286,6 +321,118 @@ def test_the_checkpoint_of_another_model_is_refused(tmp_path):
 def test_nothing_to_train_is_refused():
     with pytest.raises(ConfigError, match="at least 1"):
         make_trainer(None, steps=0)
+
+
+class Two(Bigram):
+    """A Bigram with a second, large parameter, so that threads share one array and one piece is not all there is."""
+
+    def __init__(self, dtype="float32"):
+        super().__init__(dtype)
+        rng = np.random.default_rng(4)
+        self.hidden = tl.tensor(rng.normal(size=(6, 20_000)) / 30, dtype=dtype, requires_grad=True)
+
+    def named_parameters(self):
+        yield from (("table", self.table), ("hidden", self.hidden))
+
+    def loss(self, batch):
+        ids = batch["input_ids"]
+        hidden = tl.relu(tl.embedding(ids[:, :-1], self.hidden))
+        return tl.cross_entropy(tl.embedding(ids[:, :-1], self.table) + hidden @ self.hidden.mT, ids[:, 1:])
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_the_number_of_threads_changes_rounding_alone(cut, request):
+    if cut:
+        request.getfixturevalue("sharded")
+    found = {}
+    for number in (1, 2, 3):
+        for again in range(2):
+            trainer = make_trainer(None, model=Two())
+            with threads(number):
+                trainer.run()
+            found[number, again] = weights(trainer)["hidden"]
+        np.testing.assert_array_equal(found[number, 0], found[number, 1])
+        np.testing.assert_allclose(found[number, 0], found[1, 0], rtol=0, atol=5e-5)
+
+
+def test_the_sum_of_gradients_is_that_of_numpy(rng):
+    pieces = [[rng.normal(size=(300, 400)).astype(np.float32), None, rng.normal(size=5)] for _ in range(3)]
+    pieces[1][2] = None
+    pieces[2][1] = np.float64(rng.normal(size=(2, 3)))
+    kept = [[None if g is None else g.copy() for g in piece] for piece in pieces]
+    total = GradientSum()
+    for i, piece in enumerate(pieces):
+        total.add(piece)
+        expected = [sum(p[n] for p in pieces[: i + 1] if p[n] is not None) for n in range(3)]
+        squares = sum(float(np.sum(np.square(e, dtype=float))) for e in expected)
+        assert total.norm() == pytest.approx(np.sqrt(squares), rel=1e-12)
+    np.testing.assert_array_equal(total.total[0], pieces[0][0] + pieces[1][0] + pieces[2][0])
+    np.testing.assert_array_equal(total.total[1], pieces[2][1])
+    np.testing.assert_array_equal(total.total[2], pieces[0][2] + pieces[2][2])
+    for piece, before in zip(pieces, kept, strict=True):  # what is added is only read
+        for g, b in zip(piece, before, strict=True):
+            assert (g is None) == (b is None)
+            if g is not None:
+                np.testing.assert_array_equal(g, b)
+
+
+def with_average(folder, **options):
+    trainer = make_trainer(folder, **options)
+    trainer.ema = tl.optim.EMA([trainer.model.table], 0.8)
+    return trainer
+
+
+def test_an_average_is_evaluated_and_saved_and_does_not_touch_training(tmp_path):
+    plain, averaged = make_trainer(None), with_average(tmp_path / "a")
+    averaged.folder.mkdir()
+    kept = []
+    averaged.saved = lambda folder: kept.append(weights(averaged)["table"])
+    plain.run(), averaged.run()
+    np.testing.assert_array_equal(weights(averaged)["table"], weights(plain)["table"])
+    np.testing.assert_array_equal(kept[-1], averaged.ema.state_dict()["average.0"])
+    averaged.use_best()
+    np.testing.assert_array_equal(weights(averaged)["table"], kept[-1])
+    last = [record["held_out"] for record in history(tmp_path / "a") if "held_out" in record][-1]
+    assert mean_loss(averaged.model, averaged.held_out()) == pytest.approx(last, abs=1e-9)
+
+
+def test_an_average_goes_on_after_a_kill(tmp_path):
+    whole, cut = with_average(tmp_path / "a"), with_average(tmp_path / "b")
+    for trainer in (whole, cut):
+        trainer.folder.mkdir()
+    whole.run()
+    cut.batches = StopAt(cut.batches, 6)
+    with pytest.raises(SystemExit):
+        cut.run()
+    again = with_average(tmp_path / "b")
+    again.resume(checkpoint.load(tmp_path / "b" / checkpoint.FILE))
+    again.run()
+    for trainer in (whole, again):
+        trainer.use_best()
+    np.testing.assert_array_equal(weights(again)["table"], weights(whole)["table"])
+    assert history(tmp_path / "a") == history(tmp_path / "b")
+
+
+def test_a_run_without_an_average_cannot_go_on_with_one(tmp_path):
+    make_trainer(tmp_path).run()
+    with pytest.raises(CheckpointError, match="no averaged parameters"):
+        with_average(tmp_path).resume(checkpoint.load(tmp_path / checkpoint.FILE))
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+def test_checkpointed_blocks_give_the_same_gradients(dropout):
+    sizes = {"n_layer": 3, "n_head": 2, "n_embd": 16, "n_positions": 8, "vocab_size": 6}
+    rates = dict.fromkeys(("embd_pdrop", "attn_pdrop", "resid_pdrop"), dropout)
+    found = []
+    for again in (False, True):
+        model = tl.models.GPT(tl.models.GPTConfig(**sizes, **rates), rng=np.random.default_rng(0))
+        model.transformer.checkpoint_blocks = again
+        trainer = make_trainer(None, model=model, steps=3)
+        trainer.held_out = None
+        trainer.run()
+        found.append(model.state_dict())
+    for name, value in found[0].items():
+        np.testing.assert_array_equal(found[1][name], value, err_msg=name)
 
 
 STATES = st.recursive(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,17 @@ class Bigram:
             if self.calls == self.poison_at:
                 logits = tl.log(logits * 0.0 - 1.0)
         return tl.cross_entropy(logits, ids[:, 1:])
+
+
+@contextmanager
+def threads(n: int) -> Iterator[None]:
+    """Within it, `n` threads share the work."""
+    before = tl.get_num_threads()
+    tl.set_num_threads(n)
+    try:
+        yield
+    finally:
+        tl.set_num_threads(before)
 
 
 def make_trainer(folder: Path | None, steps: int = 12, model: Any = None, **options: Any) -> Trainer:

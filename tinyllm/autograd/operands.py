@@ -9,6 +9,7 @@ import numpy as np
 
 from tinyllm.autograd.settings import settings
 from tinyllm.autograd.tensor import Operand, Storage, Tensor, namespace
+from tinyllm.device import upload
 
 
 def axis_number(axis: int, ndim: int) -> int:
@@ -34,9 +35,9 @@ def as_tensors(operands: Sequence[Operand]) -> tuple[Tensor, ...]:
             break
     else:
         return operands  # type: ignore[return-value]
-    known = [x if type(x) is Tensor else None if isinstance(x, _Number) else as_tensor(x, operands) for x in operands]
-    strong = [t for t in known if t is not None]
-    return tuple(_number(x, strong) if t is None else t for x, t in zip(operands, known, strict=True))
+    strong = [x if type(x) is Tensor else as_tensor(x, operands) for x in operands if not isinstance(x, _Number)]
+    rest = iter(strong)
+    return tuple([_number(x, strong) if isinstance(x, _Number) else next(rest) for x in operands])
 
 
 def as_tensor(x: Operand, like: Sequence[Operand] = ()) -> Tensor:
@@ -45,7 +46,7 @@ def as_tensor(x: Operand, like: Sequence[Operand] = ()) -> Tensor:
         return x
     for t in like:
         if isinstance(t, Tensor) and type(t._storage.array) is not np.ndarray:
-            return Tensor(namespace(t._storage.array).asarray(x))
+            return Tensor(upload(x, t._storage.array))
     return Tensor(x)
 
 
@@ -54,10 +55,13 @@ def _number(x: Any, strong: list[Tensor]) -> Tensor:
     if not strong:
         return Tensor(x)
     value = x.item() if isinstance(x, np.generic) else x
-    dtype = strong[0].dtype
+    like = strong[0]._storage.array
+    dtype = like.dtype
     if len(strong) > 1 or dtype.kind != "f":  # else the number simply takes that dtype
         dtype = np.result_type(*(t.dtype for t in strong), value)
-    return Tensor._wrap(Storage(namespace(strong[0]._storage.array).asarray(value, dtype=dtype)))
+    if type(like) is not np.ndarray:  # the number goes with the call, where a 0-d array would be a copy
+        return Tensor._wrap(Storage(namespace(like).full((), value, dtype=dtype)))
+    return Tensor._wrap(Storage(np.asarray(value, dtype=dtype)))
 
 
 def meet(name: str, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -71,9 +75,11 @@ def meet(name: str, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
             break
     else:
         t = inputs[0]
-    shape, dtype = t.shape, t.dtype
+    like = t._storage.array
+    shape, dtype = like.shape, like.dtype
     for t in inputs:
-        if t.dtype != dtype or (t.shape != shape and (t._requires_grad or t.ndim)):
+        a = t._storage.array
+        if a.dtype != dtype or (a.shape != shape and (a.ndim or t._requires_grad)):
             break
     else:
         return inputs

@@ -7,16 +7,20 @@ result was made from, latest first, and hand each one's gradient to its inputs. 
 
 from __future__ import annotations
 
+import functools
 import itertools
+import operator
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from tinyllm.autograd import arrays
 from tinyllm.autograd.operands import as_tensor, as_tensors, meet
-from tinyllm.autograd.settings import choose_kernel, set_for_now, settings
+from tinyllm.autograd.settings import COMPILED_FROM, choose_kernel, set_for_now, settings
 from tinyllm.autograd.tensor import Array, Operand, Storage, Tensor, namespace
 
 
@@ -24,11 +28,11 @@ class Kernel(NamedTuple):
     """One implementation of a fused operation, on arrays.
 
     ``forward(*arrays, **params) -> (out, saved)``; ``vjp(needs, g, out, saved, *arrays, **params)`` gives a gradient,
-    or None where none is needed, for each array.
+    an array or a `Sparse`, or None where none is needed, for each array.
     """
 
     forward: Callable[..., tuple[Array, Any]]
-    vjp: Callable[..., tuple[Array | None, ...]]
+    vjp: Callable[..., tuple[Array | Tensor | None, ...]]
 
 
 def _no_forward(xp: Any, *arrays: Array, **params: Any) -> Array:
@@ -52,8 +56,10 @@ class Op:
     impls: dict[str, Callable[[], Kernel]] = field(default_factory=dict)
     elementwise: bool = False  # operands are broadcast against each other and meet in one dtype
     view: bool = False  # the result may share the memory of the first input
+    compiled_from: int = COMPILED_FROM  # elements from which the kernel of Numba is the faster one
+    arithmetic: bool = False  # the rules are arithmetic alone, the same for arrays, and give arrays of their own
 
-    @property
+    @functools.cached_property
     def differentiable(self) -> bool:
         """Whether any gradient passes this operation."""
         return self.vjps != () or self.ref is not None
@@ -61,9 +67,13 @@ class Op:
     def vjp(self, node: Node, g: Tensor, create_graph: bool) -> list[Tensor | None]:
         """The gradients of the node's inputs, given that of its output."""
         if self.ref is None:
+            out = node.out.array
+            if self.arithmetic and not create_graph and type(out) is np.ndarray and out.size < arrays.LARGE:
+                return self._vjp_of_arrays(node, g._storage.array)
             y = Tensor._wrap(node.out, node)
+            rules: Sequence[Any]
             if callable(self.vjps):
-                rules: Sequence[Any] = [_argument(self.vjps, i) for i in range(len(node.inputs))]
+                rules = [functools.partial(self.vjps, i) for i in range(len(node.inputs))]
             else:
                 rules = self.vjps
             return [
@@ -72,16 +82,24 @@ class Op:
             ]
         if create_graph:
             return replay(self.ref, node, g)
-        arrays = [t._storage.array for t in node.inputs]
+        inputs = [t._storage.array for t in node.inputs]
         grads = self.impls[node.kernel]().vjp(
-            node.needs, g._storage.array, node.out.array, node.saved, *arrays, **node.params
+            node.needs, g._storage.array, node.out.array, node.saved, *inputs, **node.params
         )
         asarray = namespace(node.out.array).asarray  # NumPy turns 0-d results into scalars
-        return [Tensor._wrap(Storage(asarray(d))) if need else None for need, d in zip(node.needs, grads, strict=True)]
+        return [
+            (d if isinstance(d, Tensor) else Tensor._wrap(Storage(asarray(d)))) if need else None
+            for need, d in zip(node.needs, grads, strict=True)
+        ]
 
-
-def _argument(rule: Callable[..., Tensor], i: int) -> Callable[..., Tensor]:
-    return lambda *args, **params: rule(i, *args, **params)
+    def _vjp_of_arrays(self, node: Node, g: Array) -> list[Tensor | None]:
+        """The rules applied to arrays: of a few elements, the Tensors around them would take most of the time."""
+        inputs = [t._storage.array for t in node.inputs]
+        rules: Any = self.vjps
+        return [
+            Tensor._wrap(Storage(np.asarray(rule(g, node.out.array, *inputs)))) if need else None
+            for need, rule in zip(node.needs, rules, strict=True)
+        ]
 
 
 class Node:
@@ -98,9 +116,9 @@ class Node:
         self.out = out
         self.params = params
         self.kernel = kernel
-        self.needs = tuple(t._requires_grad for t in inputs)
+        self.needs = tuple([t._requires_grad for t in inputs])
         self.saved = saved
-        self.versions = (out.version, *(t._storage.version for t in inputs))
+        self.versions = [out.cell[0], *[t._storage.cell[0] for t in inputs]]
 
     @property
     def released(self) -> bool:
@@ -113,12 +131,12 @@ class Node:
 
     def check_fresh(self) -> None:
         """Raise if the node was released, or if an array it needs was overwritten since."""
-        if self.released:
+        if self.out is None:
             raise RuntimeError(
                 f"the tape behind node {self.seq} ({self.op.name}) was released by an earlier backward pass; "
                 "call backward(retain_graph=True) the first time, or compute the result again"
             )
-        now = (self.out.version, *(t._storage.version for t in self.inputs))
+        now = [self.out.cell[0], *[t._storage.cell[0] for t in self.inputs]]
         if now != self.versions:
             i = next(i for i, (a, b) in enumerate(zip(now, self.versions, strict=True)) if a != b)
             what = "output" if i == 0 else f"input {i - 1}"
@@ -136,25 +154,46 @@ class Node:
 sequence = itertools.count()
 
 
+class Watcher(Protocol):
+    """Who is told of every operation and of every step back, as they are done and on the thread that did them."""
+
+    def computed(
+        self, op: Op, kernel: str, arrays: Sequence[Array], out: Array, params: dict[str, Any], seconds: float
+    ) -> None:
+        """An operation was computed."""
+
+    def went_back(self, step: Step) -> None:
+        """A gradient passed a node."""
+
+
+watcher: Watcher | None = None  # the profiler's, for as long as it measures
+
+
 def apply(op: Op, *operands: Operand, **params: Any) -> Tensor:
     """Compute ``op`` on the operands and, if a gradient may be wanted, append a node to the tape."""
     inputs = as_tensors(operands)
     if op.elementwise:
         inputs = meet(op.name, inputs)
-    arrays = [t._storage.array for t in inputs]
+    values = [t._storage.array for t in inputs]
+    first = values[0]
+    begin = time.perf_counter() if watcher else 0.0
     saved = None
     if op.ref is None:
-        kernel = "numpy" if type(arrays[0]) is np.ndarray else namespace(arrays[0]).__name__
-        out = op.forward(namespace(arrays[0]), *arrays, **params)
+        xp = namespace(first)
+        kernel = "numpy" if xp is np else xp.__name__
+        out = op.forward(xp, *values, **params)
     else:
-        kernel = choose_kernel(op.impls, arrays[0])
-        out, saved = op.impls[kernel]().forward(*arrays, **params)
-    if type(out) is not type(arrays[0]):  # NumPy turns 0-d results into scalars
-        out = namespace(arrays[0]).asarray(out)
-    shares = op.view and _may_share(out, arrays[0])
-    storage = Storage(out, inputs[0]._storage.cell if shares else None)
-    if settings.recording and op.differentiable and any(t._requires_grad for t in inputs):
-        return Tensor._wrap(storage, Node(op, inputs, storage, params, kernel, saved))
+        kernel = choose_kernel(op.impls, first, op.compiled_from)
+        out, saved = op.impls[kernel]().forward(*values, **params)
+    if type(out) is not type(first):  # NumPy turns 0-d results into scalars
+        out = namespace(first).asarray(out)
+    if watcher:
+        watcher.computed(op, kernel, values, out, params, time.perf_counter() - begin)
+    storage = Storage(out, inputs[0]._storage.cell if op.view and _may_share(out, first) else None)
+    if settings.recording and op.differentiable:
+        for t in inputs:
+            if t._requires_grad:
+                return Tensor._wrap(storage, Node(op, inputs, storage, params, kernel, saved))
     return Tensor._wrap(storage)
 
 
@@ -215,7 +254,7 @@ def backward_steps(
     order = reachable(loss)
     grads = {_key(loss): g}
     yield from _walk(order, grads, create_graph)
-    leaves = {id(t): t for node in order for t in node.inputs if t.node is None and t.requires_grad}
+    leaves = {id(t): t for node in order for t in node.inputs if t.node is None and t._requires_grad}
     if loss.node is None:
         leaves[id(loss)] = loss
     owned = {id(g._storage.cell)}
@@ -246,20 +285,20 @@ def _key(tensor: Tensor) -> int:
 
 def reachable(result: Tensor, cut: frozenset[int] | set[int] = frozenset(), since: int = 0) -> list[Node]:
     """The nodes that `result` was computed from, latest first, not beyond the keys in `cut` nor before node `since`."""
-    found: dict[int, Node] = {}
-    stack = [result]
+    found: set[Node] = set()
+    stack = [result.node]
     while stack:
-        tensor = stack.pop()
-        node = tensor.node
-        if node is None or node.seq < since or id(node) in found or id(node) in cut:
+        node = stack.pop()
+        if node is None or node in found or node.seq < since or id(node) in cut:
             continue
-        found[id(node)] = node
-        stack.extend(t for t in node.inputs if t._requires_grad)
-    return sorted(found.values(), key=lambda node: node.seq, reverse=True)
+        found.add(node)
+        stack += [t.node for t in node.inputs]
+    return sorted(found, key=operator.attrgetter("seq"), reverse=True)
 
 
 def _walk(order: list[Node], grads: dict[int, Tensor], create_graph: bool) -> Iterator[Step]:
     """Hand each node's gradient to its inputs; on return `grads` holds what arrived at the leaves."""
+    sums: set[int] = set()  # the keys of gradients that were added up here, in arrays that nobody else has seen
     for node in order:
         g = grads.pop(id(node), None)
         if g is None:
@@ -277,10 +316,21 @@ def _walk(order: list[Node], grads: dict[int, Tensor], create_graph: bool) -> It
                         f"for an input of shape {x.shape} {x.dtype}"
                     )
                 key = _key(x)
-                grads[key] = d if key not in grads else ops.add(grads[key], d)
+                total = grads.get(key)
+                if total is None:
+                    grads[key] = d
+                elif key in sums:
+                    add_in_place(total, d)
+                else:
+                    grads[key] = plus(total, d)
+                    if not create_graph and type(grads[key]._storage.array) is np.ndarray:
+                        sums.add(key)
         finally:
             settings.recording = before
-        yield Step(node, g, in_grads)
+        step = Step(node, g, in_grads)
+        if watcher:
+            watcher.went_back(step)
+        yield step
 
 
 def as_cotangent(result: Tensor, cotangent: ArrayLike | Tensor | None) -> Tensor:
@@ -302,16 +352,22 @@ def as_cotangent(result: Tensor, cotangent: ArrayLike | Tensor | None) -> Tensor
 
 
 def gradients(
-    result: Tensor, targets: Sequence[Tensor], cotangent: Tensor, create_graph: bool = False
+    result: Tensor,
+    targets: Sequence[Tensor],
+    cotangent: Tensor,
+    create_graph: bool = False,
+    release: bool = False,
 ) -> list[Tensor | None]:
-    """The gradients of `result` with respect to `targets`; nothing is stored in any `grad`, and no node is released.
+    """The gradients of `result` with respect to `targets`; nothing is stored in any `grad`.
 
-    A target that `result` does not depend on has the gradient None. The tape beyond the targets is not walked.
+    A target that `result` does not depend on has the gradient None. The tape beyond the targets is not walked. With
+    `release`, each node lets go of its arrays as soon as it was passed.
     """
     keys = [_key(t) for t in targets]
     grads = {_key(result): cotangent}
-    for _ in _walk(reachable(result, cut=set(keys)), grads, create_graph):
-        pass
+    for step in _walk(reachable(result, cut=set(keys)), grads, create_graph):
+        if release:
+            step.node.release()
     return [grads.get(key) for key in keys]
 
 
@@ -328,3 +384,4 @@ def replay(f: Callable[..., Tensor], node: Node, g: Tensor) -> list[Tensor | Non
 
 # The walk adds up gradients with the operations that are recorded here.
 from tinyllm.autograd import ops  # noqa: E402
+from tinyllm.autograd.sparse import add_in_place, plus  # noqa: E402

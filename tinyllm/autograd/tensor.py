@@ -7,21 +7,18 @@ and differentiates them. What is here is ownership: nobody outside the engine ev
 from __future__ import annotations
 
 from collections.abc import Iterator
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from tinyllm import device as devices
+from tinyllm.device import namespace as namespace
+
 if TYPE_CHECKING:
     from tinyllm.autograd.tape import Node
 
 Array: TypeAlias = Any  # numpy.ndarray, cupy.ndarray, or another class with NumPy's functions in its namespace
-
-
-def namespace(array: Array) -> ModuleType:
-    """The module whose functions work on this kind of array: NumPy itself, or what the array names as its own."""
-    return np if type(array) is np.ndarray else array.__array_namespace__()
 
 
 class Storage:
@@ -65,7 +62,8 @@ class Tensor:
 
     def __init__(self, data: ArrayLike | Tensor, dtype: DTypeLike | None = None, requires_grad: bool = False) -> None:
         source = data._storage.array if isinstance(data, Tensor) else data
-        xp = namespace(source) if hasattr(source, "__array_namespace__") else np
+        its_own = hasattr(source, "__array_namespace__") or hasattr(source, "__cuda_array_interface__")
+        xp = namespace(source) if its_own else np
         array = xp.array(source, dtype=dtype, copy=True)
         if array.dtype.kind not in "fiub":
             raise TypeError(f"a Tensor holds real numbers or booleans, not dtype {array.dtype}")
@@ -145,6 +143,35 @@ class Tensor:
         """The value of a tensor with one element, as a Python number."""
         return self._storage.array.item()
 
+    @property
+    def device(self) -> str:
+        """Where the values are: ``"cpu"`` or ``"cuda"``."""
+        return devices.device_of(self._storage.array)
+
+    def to(self, device: str) -> Tensor:
+        """The same values on ``"cpu"`` or ``"cuda"``; the tensor itself if they are there. The gradient comes back.
+
+        Raises
+        ------
+        DeviceError
+            If there is no such device, or no GPU that can be used, and why.
+        """
+        return to(self, device)
+
+    def _move(self, device: str) -> None:
+        """Bring a leaf, and its gradient, to a device, in place."""
+        self._storage.array = devices.move(self._storage.array, device)
+        self._storage.cell[0] += 1
+        if self.grad is not None:
+            self.grad = self.grad.to(device)
+
+    def _ask(self, question: str) -> Array:
+        """The array, of which Python wants to know something that a GPU would have to be waited for."""
+        array = self._storage.array
+        if type(array) is not np.ndarray:
+            devices.silent(f"{question} reads from the GPU; say .item() or .numpy() where that is meant")
+        return array
+
     def detach(self) -> Tensor:
         """The same values without the tape (the memory, and its version, stay shared)."""
         return Tensor._wrap(self._storage)
@@ -160,7 +187,10 @@ class Tensor:
         new = value._storage.array if isinstance(value, Tensor) else value
         if np.shape(new) != self.shape:
             raise ValueError(f"assign_ needs a value of shape {self.shape}, got {np.shape(new)}")
-        self._storage.array[...] = new
+        array = self._storage.array
+        if type(array) is np.ndarray and hasattr(new, "get") and not isinstance(new, np.ndarray):
+            new = new.get()
+        array[...] = new if type(array) is np.ndarray else namespace(array).asarray(new)
         self._storage.cell[0] += 1
         return self
 
@@ -186,7 +216,7 @@ class Tensor:
             pass
 
     def __repr__(self) -> str:
-        array = self._storage.array
+        array = self._ask("repr(x)")
         xp = namespace(array)
         parts = [f"shape={self.shape}", f"dtype={self.dtype}"]
         if 0 < self.size <= 6:
@@ -215,21 +245,22 @@ class Tensor:
             )
         if copy is False:
             raise ValueError("a Tensor's memory is private, so that NumPy can only have a copy of it")
+        self._ask("numpy.array(x)")
         return np.array(self.numpy(), dtype=dtype)
 
     __hash__ = object.__hash__  # by identity; `==` compares element by element, as in NumPy
 
     def __bool__(self) -> bool:
-        return bool(self._storage.array)
+        return bool(self._ask("bool(x)"))
 
     def __float__(self) -> float:
-        return float(self.item())
+        return float(self._ask("float(x)").item())
 
     def __int__(self) -> int:
-        return int(self.item())
+        return int(self._ask("int(x)").item())
 
     def __index__(self) -> int:
-        return self._storage.array.__index__()
+        return self._ask("x as an index").__index__()
 
     def __len__(self) -> int:
         if self.ndim == 0:
@@ -384,3 +415,4 @@ def tensor(data: ArrayLike | Tensor, dtype: DTypeLike | None = None, requires_gr
 
 # A Tensor's operators need the operations, which are functions of Tensors: the one circle there must be, closed here.
 from tinyllm.autograd import ops, tape  # noqa: E402
+from tinyllm.autograd.ops.device import to  # noqa: E402

@@ -209,8 +209,8 @@ ENTRIES = (
         loops=(attention, attention_weights, softmax, multi_head_attention),
         library=("tinyllm.scaled_dot_product_attention", "tinyllm.softmax", "tinyllm.nn.MultiHeadAttention"),
         kernels=(
-            "tinyllm.kernels.cpu.attention.masked_softmax",
-            "tinyllm.kernels.cpu.attention.masked_softmax_vjp",
+            "tinyllm.kernels.cpu.attention.attention",
+            "tinyllm.kernels.cpu.attention.attention_vjp",
             "tinyllm.kernels.cpu.softmax.softmax",
             "tinyllm.kernels.cpu.softmax.softmax_vjp",
         ),
@@ -238,8 +238,8 @@ ENTRIES = (
         as_printed=(attention_004_as_printed, attention_004_one_query),
         library=("tinyllm.scaled_dot_product_attention",),
         kernels=(
-            "tinyllm.kernels.cpu.attention.masked_softmax",
-            "tinyllm.kernels.cpu.attention.masked_softmax_vjp",
+            "tinyllm.kernels.cpu.attention.attention",
+            "tinyllm.kernels.cpu.attention.attention_vjp",
         ),
         tests=(
             TESTS + "test_attention_equals_plain_numpy",

@@ -78,6 +78,7 @@ ENTRIES = (
         axes="element by element; one draw r per element and step",
         loops=(dropout, l2_penalised),
         library=("tinyllm.dropout", "tinyllm.nn.Dropout"),
+        kernels=("tinyllm.kernels.cpu.dropout.dropout",),
         tests=(
             TESTS + "test_dropout_keeps_the_mean",
             "tests/formulas/test_library_equals_formulas.py::test_dropout",

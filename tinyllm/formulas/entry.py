@@ -95,7 +95,8 @@ class Formula:
     library : tuple of str
         Dotted names of the library's functions and classes that do the same.
     kernels : tuple of str
-        Dotted names of the compiled kernels that it computes with, below ``tinyllm.kernels``.
+        Dotted names of the compiled kernels that it computes with, below ``tinyllm.kernels.cpu``; those for CUDA stand
+        in files of the same names.
     tests : tuple of str
         Pytest nodes that hold loops, closed forms and library together.
     chapter : str

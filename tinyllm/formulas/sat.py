@@ -107,8 +107,8 @@ ENTRIES = (
         loops=(worked_example, sat_numbers),
         library=("tinyllm.scaled_dot_product_attention",),
         kernels=(
-            "tinyllm.kernels.cpu.attention.masked_softmax",
-            "tinyllm.kernels.cpu.attention.masked_softmax_vjp",
+            "tinyllm.kernels.cpu.attention.attention",
+            "tinyllm.kernels.cpu.attention.attention_vjp",
         ),
         tests=(
             TESTS + "test_worked_example_equals_attention",

@@ -63,8 +63,11 @@ def ladder(id: str) -> str:
         ("Formula", _formula(entry)),
         ("Loops (float64)", _loops(entry)),
         ("Library", _library(entry)),
-        ("Numba kernels", _kernels(entry, "cpu") or "none: NumPy computes it"),
-        ("CUDA kernels", _kernels(entry, "cuda") or "none yet"),
+        (
+            "Numba kernels",
+            "\n\n".join(_source(resolve(name), name) for name in entry.kernels) or "none: NumPy computes it",
+        ),
+        ("CUDA kernels", "\n\n".join(_cuda_files(entry)) or "none"),
         ("Tests", "\n".join(entry.tests)),
         ("Chapter", entry.chapter or "none"),
     ]
@@ -178,9 +181,12 @@ def _helpers(function: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
             yield found
 
 
-def _kernels(entry: Formula, device: str) -> str:
-    named = [dotted for dotted in entry.kernels if dotted.startswith(f"tinyllm.kernels.{device}.")]
-    return "\n\n".join(_source(resolve(dotted), dotted) for dotted in named)
+def _cuda_files(entry: Formula) -> Iterator[str]:
+    """The files of the CUDA kernels, which bear the names of the Numba ones; read, not imported, for want of a GPU."""
+    for module in dict.fromkeys(name.split(".")[3] for name in entry.kernels):
+        file = ROOT / "tinyllm" / "kernels" / "cuda" / f"{module}.py"
+        if file.is_file():
+            yield f"--- {file.relative_to(ROOT).as_posix()}\n{file.read_text(encoding='utf-8').rstrip()}"
 
 
 # --- reading sources --------------------------------------------------------------------------------------------------

@@ -5,9 +5,9 @@ What holds for every kernel:
 * A kernel is a module-level function over C-contiguous arrays of one floating dtype, float32 or float64, and of the
   fixed rank its docstring names; indices are int64. Reshaping, copying to contiguity and choosing outputs is the
   caller's work.
-* The caller hands in every output, whatever it holds: a kernel overwrites all of it. Kernels allocate nothing and keep
-  nothing. Inputs are left alone except where "in place" is said; an output may be the same array as an input only where
-  the docstring says so.
+* The caller hands in every output, whatever it holds: a kernel overwrites all of it. Kernels keep nothing, and
+  allocate nothing but attention's tiles. Inputs are left alone except where "in place" is said; an output may be the
+  same array as an input only where the docstring says so.
 * **Nothing is checked.** A wrong shape or an id out of range reads or writes foreign memory, as in C: who calls a
   kernel has checked them.
 * Scalars are Python numbers (float for a float: an int makes Numba compile the kernel once more), computed with in

@@ -7,13 +7,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from tinyllm.autograd.fused import cross_entropy, embedding, linear, scaled_dot_product_attention
+from tinyllm.autograd import checkpoint
+from tinyllm.autograd.fused import (
+    cross_entropy,
+    embedding,
+    linear,
+    linear_cross_entropy,
+    scaled_dot_product_attention,
+    self_attention,
+)
 from tinyllm.autograd.ops import dropout, split
 from tinyllm.autograd.tensor import Tensor
 from tinyllm.errors import CheckpointError, TinyLLMError
@@ -63,13 +72,16 @@ class Attention(Module):
 
     def forward(self, x: Tensor, visible: np.ndarray | None, cache: KVCache | None) -> Tensor:
         """(B, T, C) -> (B, T, C); `visible` (B, 1, 1, S) marks the keys that are not padding."""
-        q, k, v = (split_heads(part, self.config.n_head) for part in split(self.c_attn(x), 3, axis=-1))  # (B, H, T, D)
-        if cache is not None:
+        qkv, H, p = self.c_attn(x), self.config.n_head, self.config.attn_pdrop if self.training else 0.0  # (B, T, 3 C)
+        if cache is None:
+            y = self_attention(qkv, H, visible, p, is_causal=True, scale=self.scale)  # (B, T, C)
+        else:
+            q, k, v = (split_heads(part, H) for part in split(qkv, 3, axis=-1))  # (B, H, T, D)
             k, v = cache.append(self.layer, k, v)  # (B, H, S, D)
-        before = k.shape[-2] - q.shape[-2]
-        p = self.config.attn_pdrop if self.training else 0.0
-        y = scaled_dot_product_attention(q, k, v, visible, p, is_causal=True, scale=self.scale, offset=before)
-        return dropout(self.c_proj(merge_heads(y)), self.config.resid_pdrop, self.training)
+            before = k.shape[-2] - q.shape[-2]
+            y = scaled_dot_product_attention(q, k, v, visible, p, is_causal=True, scale=self.scale, offset=before)
+            y = merge_heads(y)
+        return dropout(self.c_proj(y), self.config.resid_pdrop, self.training)
 
 
 class MLP(Module):
@@ -83,7 +95,8 @@ class MLP(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
-        hidden = activation(self.config.activation_function)(self.c_fc(x))  # (B, T, inner)
+        hidden = linear(x, self.c_fc.weight.mT)  # (B, T, inner)
+        hidden = activation(self.config.activation_function)(hidden, bias=self.c_fc.bias)
         return dropout(self.c_proj(hidden), self.config.resid_pdrop, self.training)
 
 
@@ -103,7 +116,15 @@ class Block(Module):
 
 
 class Transformer(Module):
-    """Embeddings, blocks, and a final norm."""
+    """Embeddings, blocks, and a final norm.
+
+    Attributes
+    ----------
+    checkpoint_blocks : bool
+        Keep only the input of each block, and compute the block again in backward: less memory, more time.
+    """
+
+    checkpoint_blocks = False
 
     def __init__(self, config: GPTConfig, rng: np.random.Generator, dtype: DTypeLike) -> None:
         self.config = config
@@ -119,7 +140,10 @@ class Transformer(Module):
         x = dropout(self.wte(ids) + self.wpe(positions), self.config.embd_pdrop, self.training)
         states = [x]
         for block in self.h:
-            x = block(x, visible, cache)
+            if self.checkpoint_blocks and cache is None:
+                x = checkpoint(partial(block, visible=visible, cache=None), x)
+            else:
+                x = block(x, visible, cache)
             states.append(x)
         states[-1] = self.ln_f(x)
         return states
@@ -185,6 +209,33 @@ class GPT(Module):
         IndexError
             If an id is outside the vocabulary, or a position outside the model's.
         """
+        states = self._states(input_ids, attention_mask, position_ids, cache)
+        logits = linear(states[-1], self._head())  # (B, T, V)
+        loss = None
+        if labels is not None:
+            loss = cross_entropy(logits, _targets(labels, logits.shape[:2]), ignore_index=_IGNORED)
+        return ModelOutput(logits, loss, tuple(states) if output_hidden_states else None)
+
+    def loss(self, batch: Mapping[str, Any]) -> Tensor:
+        """The loss of ``model(**batch)``, whose logits are never stored all at once; the batch has labels."""
+        if batch.get("labels") is None:
+            raise ValueError(f"a batch needs labels to have a loss; this one has {', '.join(batch)}")
+        x = self._states(**{name: array for name, array in batch.items() if name != "labels"})[-1]  # (B, T, C)
+        return linear_cross_entropy(x, self._head(), _targets(batch["labels"], x.shape[:2]), ignore_index=_IGNORED)
+
+    def next_token_loss(self, input_ids: ArrayLike | Tensor, targets: ArrayLike | Tensor) -> Tensor:
+        """Mean loss where every position, the last one too, predicts a token: ids and targets are (B, T)."""
+        x = self._states(input_ids)[-1]  # (B, T, C)
+        return linear_cross_entropy(x, self._head(), targets, ignore_index=_IGNORED)
+
+    def _states(
+        self,
+        input_ids: ArrayLike | Tensor,
+        attention_mask: ArrayLike | Tensor | None = None,
+        position_ids: ArrayLike | Tensor | None = None,
+        cache: KVCache | None = None,
+    ) -> list[Tensor]:
+        """The transformer's hidden states, for inputs that are checked here."""
         ids = _integers("input_ids", input_ids)
         if ids.ndim != 2 or ids.shape[1] == 0:
             raise ValueError(f"input_ids must have shape (B, T) with T > 0, got {ids.shape}")
@@ -193,19 +244,8 @@ class GPT(Module):
             raise ValueError(f"the cache holds {cache.batch} sequences, but input_ids has {len(ids)}")
         mask = _mask(attention_mask, (len(ids), past + ids.shape[1]))
         positions = self._positions(position_ids, ids.shape, past, mask)
-        targets = None if labels is None else _targets(labels, ids.shape)
         visible = None if mask is None else mask[:, None, None, :]  # (B, 1, 1, S + T)
-        states = self.transformer(ids, positions, visible, cache)
-        logits = linear(states[-1], self._head())  # (B, T, V)
-        loss = None if targets is None else cross_entropy(logits, targets, ignore_index=_IGNORED)
-        return ModelOutput(logits, loss, tuple(states) if output_hidden_states else None)
-
-    def loss(self, batch: Mapping[str, Any]) -> Tensor:
-        """The loss of ``model(**batch)``; the batch has labels."""
-        loss = self(**batch).loss
-        if loss is None:
-            raise ValueError(f"a batch needs labels to have a loss; this one has {', '.join(batch)}")
-        return loss
+        return self.transformer(ids, positions, visible, cache)
 
     @property
     def context_length(self) -> int:

@@ -1,5 +1,6 @@
 """Modules: functions with parameters, out of which models are built."""
 
+from tinyllm.autograd.fused.rotary import rotary
 from tinyllm.nn import init
 from tinyllm.nn.activations import activation
 from tinyllm.nn.attention import MultiHeadAttention, merge_heads, split_heads
@@ -32,6 +33,7 @@ __all__ = [
     "activation",
     "init",
     "merge_heads",
+    "rotary",
     "sinusoids",
     "split_heads",
 ]

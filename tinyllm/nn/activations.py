@@ -4,22 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
 from tinyllm.autograd import fused, ops
 from tinyllm.autograd.tensor import Tensor
 from tinyllm.errors import ConfigError, nearest
 
-Activation = Callable[[Tensor], Tensor]
+
+class Activation(Protocol):
+    """A function of each element; the bias (C,) of the linear map before it may be left to it, to be added first."""
+
+    def __call__(self, x: Tensor, *, bias: Tensor | None = None) -> Tensor:
+        """(..., C) -> (..., C)."""
+
+
+def _after_bias(f: Callable[[Tensor], Tensor]) -> Activation:
+    return lambda x, *, bias=None: f(x if bias is None else x + bias)
+
 
 ACTIVATIONS: dict[str, Activation] = {
-    "relu": ops.relu,
+    "relu": _after_bias(ops.relu),
     "gelu": fused.gelu,
     "gelu_new": partial(fused.gelu, approximate="tanh"),  # the name in GPT-2's configuration
     "gelu_pytorch_tanh": partial(fused.gelu, approximate="tanh"),
-    "silu": ops.silu,
-    "swish": ops.silu,
-    "sigmoid": ops.sigmoid,
-    "tanh": ops.tanh,
+    "silu": _after_bias(fused.silu),
+    "swish": _after_bias(fused.silu),
+    "sigmoid": _after_bias(ops.sigmoid),
+    "tanh": _after_bias(ops.tanh),
 }
 
 

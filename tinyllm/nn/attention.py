@@ -107,20 +107,19 @@ class MultiHeadAttention(Module):
         """
         key = query if key is None else key
         value = key if value is None else value
-        q, k, v = self._project(query, key, value)  # (B, T, C), (B, S, C), (B, S, C)
-        q, k, v = (split_heads(x, self.num_heads) for x in (q, k, v))  # (B, H, T or S, D)
         if attn_mask is not None:
             attn_mask = attn_mask if isinstance(attn_mask, Tensor) else Tensor(attn_mask)
             if attn_mask.ndim == 3:
                 attn_mask = ops.expand_dims(attn_mask, 1)  # (B, 1, T, S)
-        p = self.dropout if self.training else 0.0
+        p, H = self.dropout if self.training else 0.0, self.num_heads
+        if query is key is value:
+            qkv = fused.linear(query, self.in_proj_weight, self.in_proj_bias)  # (B, T, 3 C)
+            return self.out_proj(fused.self_attention(qkv, H, attn_mask, p, is_causal, rng=self.rng))
+        q, k, v = (split_heads(x, H) for x in self._project(query, key, value))  # (B, H, T or S, D)
         mixed = fused.scaled_dot_product_attention(q, k, v, attn_mask, p, is_causal, rng=self.rng)  # (B, H, T, D)
         return self.out_proj(merge_heads(mixed))
 
     def _project(self, query: Tensor, key: Tensor, value: Tensor) -> list[Tensor]:
-        weight, bias = self.in_proj_weight, self.in_proj_bias
-        if query is key is value:  # one product instead of three
-            return ops.split(fused.linear(query, weight, bias), 3, axis=-1)
-        weights = ops.split(weight, 3)
-        biases = [None] * 3 if bias is None else ops.split(bias, 3)
+        bias = self.in_proj_bias
+        weights, biases = ops.split(self.in_proj_weight, 3), [None] * 3 if bias is None else ops.split(bias, 3)
         return [fused.linear(x, w, b) for x, w, b in zip((query, key, value), weights, biases, strict=True)]

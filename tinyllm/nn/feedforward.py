@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import DTypeLike
 
+from tinyllm.autograd.fused import linear
 from tinyllm.autograd.tensor import Tensor
 from tinyllm.nn.activations import activation as function_named
 from tinyllm.nn.dropout import Dropout
@@ -52,5 +53,5 @@ class FeedForward(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., embed_dim) -> (..., embed_dim)."""
-        hidden = function_named(self.activation)(self.up(x))  # (..., hidden_dim)
+        hidden = function_named(self.activation)(linear(x, self.up.weight), bias=self.up.bias)  # (..., hidden_dim)
         return self.down(self.drop(hidden))

@@ -167,6 +167,21 @@ class Module:
                     break
         return Mismatch(missing, unexpected)
 
+    def to(self, device: str) -> Module:
+        """Bring every parameter and constant Tensor to ``"cpu"`` or ``"cuda"``, in place, and return the module.
+
+        What an optimiser remembers is made where the parameters are at its first step: move the module before.
+
+        Raises
+        ------
+        DeviceError
+            If there is no such device, or no GPU that can be used, and why.
+        """
+        values = [v for _, module in self.named_modules() for v in vars(module).values() if isinstance(v, Tensor)]
+        for value in {id(v): v for v in values}.values():
+            value._move(device)
+        return self
+
     def zero_grad(self) -> None:
         """Forget the gradient of every parameter."""
         for p in self.parameters():

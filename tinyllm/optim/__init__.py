@@ -1,9 +1,26 @@
-"""Optimisers, learning rates over time, and clipping."""
+"""Optimisers, learning rates over time, averages of weights, and clipping."""
 
 from tinyllm.optim import schedules
+from tinyllm.optim.adagrad import Adagrad
 from tinyllm.optim.adam import Adam, AdamW
-from tinyllm.optim.clip import clip_grad_norm_, clip_grad_value_
+from tinyllm.optim.average import EMA
+from tinyllm.optim.clip import clip_factor, clip_grad_norm_, clip_grad_value_
+from tinyllm.optim.muon import Muon
 from tinyllm.optim.optimizer import Optimizer
+from tinyllm.optim.rmsprop import RMSprop
 from tinyllm.optim.sgd import SGD
 
-__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "clip_grad_norm_", "clip_grad_value_", "schedules"]
+__all__ = [
+    "EMA",
+    "SGD",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Muon",
+    "Optimizer",
+    "RMSprop",
+    "clip_factor",
+    "clip_grad_norm_",
+    "clip_grad_value_",
+    "schedules",
+]

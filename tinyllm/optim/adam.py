@@ -6,13 +6,12 @@ import math
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-import numpy as np
-
 from tinyllm.autograd.settings import choose_kernel
 from tinyllm.autograd.tensor import Array, namespace
-from tinyllm.optim.optimizer import Optimizer, Parameters
+from tinyllm.optim.elementwise import Elementwise, Rule, scaled_and_decayed
+from tinyllm.optim.optimizer import Parameters, not_negative
 
-# (p, g, m, v, lr, beta1, beta2, eps, weight_decay, bias1, bias2), in place on p, m and v
+# (p, g, m, v, lr, beta1, beta2, eps, weight_decay, bias1, bias2, scale), in place on p, m and v
 Step = Callable[..., None]
 
 
@@ -28,10 +27,10 @@ def adam_step(
     weight_decay: float,
     bias1: float,
     bias2: float,
+    scale: float = 1.0,
 ) -> None:
-    """One step of Adam (F-ADAM) on arrays of one shape and dtype, in place on `p`, `m` and `v`; bias is 1 - beta^t."""
-    if weight_decay:
-        g = g + weight_decay * p
+    """One step of Adam (F-ADAM) for the gradient ``scale * g``, in place on `p`, `m` and `v`; bias is 1 - beta^t."""
+    g = scaled_and_decayed(g, p, scale, weight_decay)
     m += (1 - beta1) * (g - m)
     v *= beta2
     v += (1 - beta2) * g * g
@@ -50,10 +49,11 @@ def adamw_step(
     weight_decay: float,
     bias1: float,
     bias2: float,
+    scale: float = 1.0,
 ) -> None:
     """One step of AdamW: `p` shrinks by itself, and Adam follows without weight decay."""
     p *= 1 - lr * weight_decay
-    adam_step(p, g, m, v, lr, beta1, beta2, eps, 0.0, bias1, bias2)
+    adam_step(p, g, m, v, lr, beta1, beta2, eps, 0.0, bias1, bias2, scale)
 
 
 def _compiled_adam() -> Step:
@@ -68,7 +68,7 @@ def _compiled_adamw() -> Step:
     return adamw
 
 
-class Adam(Optimizer):
+class Adam(Elementwise):
     """F-ADAM; weight decay, if any, is added to the gradient.
 
     ``m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2;  p -= lr (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)``
@@ -112,27 +112,23 @@ class Adam(Optimizer):
         group["betas"] = betas = tuple(group["betas"])
         if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"betas are two numbers, at least 0 and below 1, got {betas}")
-        if not group["eps"] >= 0:
-            raise ValueError(f"eps must not be negative, got {group['eps']}")
+        not_negative(group, "eps")
 
     def _fresh_state(self, p: Array, group: dict[str, Any]) -> dict[str, Any]:
         xp = namespace(p)
         return {"step": 0, "exp_avg": xp.zeros(p.shape, p.dtype), "exp_avg_sq": xp.zeros(p.shape, p.dtype)}
 
-    def _update(self, p: Array, g: Array, state: dict[str, Any], group: dict[str, Any]) -> None:
-        state["step"] += 1
+    def _rule(self, group: dict[str, Any], scale: float, largest: Array) -> Rule:
+        step = self._steps[choose_kernel(self._steps, largest)]()
         beta1, beta2 = group["betas"]
-        bias1, bias2 = 1 - beta1 ** state["step"], 1 - beta2 ** state["step"]
-        options = (group["lr"], beta1, beta2, group["eps"], group["weight_decay"], bias1, bias2)
-        numbers = [float(x) for x in options]  # Python's, which leave float32 what it is
-        arrays = [p, g, state["exp_avg"], state["exp_avg_sq"]]
-        kernel = choose_kernel(self._steps, p)
-        if kernel == "numba":
-            if not p.flags.c_contiguous:  # no flat view of it can be changed in place
-                kernel = "numpy"
-            else:
-                arrays = [np.require(a, requirements=["C", "W"]).reshape(-1) for a in arrays]
-        self._steps[kernel]()(*arrays, *numbers)
+        # Python's numbers, which leave float32 what it is
+        lr, beta1, beta2, eps, decay = map(float, (group["lr"], beta1, beta2, group["eps"], group["weight_decay"]))
+
+        def rule(p: Array, g: Array, state: dict[str, Any]) -> None:
+            bias1, bias2 = 1 - beta1 ** state["step"], 1 - beta2 ** state["step"]
+            step(p, g, state["exp_avg"], state["exp_avg_sq"], lr, beta1, beta2, eps, decay, bias1, bias2, scale)
+
+        return rule
 
 
 class AdamW(Adam):

@@ -9,10 +9,13 @@ from tinyllm.autograd.tensor import Array, Tensor
 from tinyllm.errors import CheckpointError, nearest
 
 Parameters = Iterable[Tensor] | Iterable[dict[str, Any]]
+Moved = tuple[Array, Array, dict[str, Any]]  # a parameter, its gradient, and what is remembered of it
 
 
 class Optimizer:
     """Base of the optimisers. A subclass checks its options in `_check` and changes one parameter in `_update`.
+
+    Where every number moves by its own gradient alone, derive from `Elementwise` instead.
 
     Parameters
     ----------
@@ -69,9 +72,7 @@ class Optimizer:
 
     def _check(self, group: dict[str, Any]) -> None:
         """Raise ValueError if an option has an impossible value."""
-        for name in ("lr", "weight_decay"):
-            if not group[name] >= 0:
-                raise ValueError(f"{name} must not be negative, got {group[name]}")
+        not_negative(group, "lr", "weight_decay")
 
     def _update(self, p: Array, g: Array, state: dict[str, Any], group: dict[str, Any]) -> None:
         """Change the array `p` in place, given its gradient and what `state` remembers of earlier steps."""
@@ -100,11 +101,20 @@ class Optimizer:
         for group in self.param_groups:
             group["lr"] = float(value)
 
-    def step(self) -> None:
-        """Change every parameter that has a gradient."""
+    def step(self, scale: float = 1.0) -> None:
+        """Change every parameter that has a gradient.
+
+        Parameters
+        ----------
+        scale : float
+            What the gradients are multiplied by as they are read: with `clip_factor`, a limit on their norm that needs
+            no pass of its own over them.
+        """
         states = iter(self._state)
         for group in self.param_groups:
             self._check(group)
+            moved: list[Moved] = []
+            cells = []
             for p, state in zip(group["params"], states, strict=False):
                 if p.grad is None:
                     continue
@@ -115,8 +125,17 @@ class Optimizer:
                     )
                 if not state:
                     state.update(self._fresh_state(array, group))
-                self._update(array, g, state, group)
-                p._storage.cell[0] += 1  # whoever recorded the old value must notice
+                moved.append((array, g, state))
+                cells.append(p._storage.cell)
+            if moved:
+                self._move(moved, group, float(scale))
+            for cell in cells:
+                cell[0] += 1  # whoever recorded the old value must notice
+
+    def _move(self, moved: list[Moved], group: dict[str, Any], scale: float) -> None:
+        """Change the parameters of a group that have gradients, by their gradients times `scale`."""
+        for p, g, state in moved:
+            self._update(p, g if scale == 1 else scale * g, state, group)
 
     def zero_grad(self) -> None:
         """Forget the gradient of every parameter."""
@@ -177,6 +196,13 @@ class Optimizer:
         for old, new in zip(self.param_groups, groups, strict=True):
             old.update(new)
         self._state = states
+
+
+def not_negative(group: Mapping[str, Any], *names: str) -> None:
+    """Raise ValueError if one of these options is negative, or no number."""
+    for name in names:
+        if not group[name] >= 0:
+            raise ValueError(f"{name} must not be negative, got {group[name]}")
 
 
 def _flat(i: int, group: dict[str, Any]) -> list[tuple[str, Any]]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from tinyllm.autograd.tensor import Array, namespace
-from tinyllm.optim.optimizer import Optimizer, Parameters
+from tinyllm.optim.elementwise import Elementwise, Rule, scaled_and_decayed
+from tinyllm.optim.optimizer import Parameters, not_negative
 
 
-class SGD(Optimizer):
+class SGD(Elementwise):
     """``p -= lr * g`` (F-SGD), or with a velocity: ``v = momentum * v + (1 - dampening) * g;  p -= lr * v``.
 
     Parameters
@@ -48,21 +49,24 @@ class SGD(Optimizer):
 
     def _check(self, group: dict[str, Any]) -> None:
         super()._check(group)
-        if not group["momentum"] >= 0:
-            raise ValueError(f"momentum must not be negative, got {group['momentum']}")
+        not_negative(group, "momentum")
         if group["nesterov"] and (group["momentum"] == 0 or group["dampening"] != 0):
             raise ValueError("nesterov needs momentum and no dampening")
 
     def _fresh_state(self, p: Array, group: dict[str, Any]) -> dict[str, Any]:
-        return {"step": 0, "momentum_buffer": namespace(p).zeros_like(p)} if group["momentum"] else {}
+        return {"step": 0, "momentum_buffer": namespace(p).zeros(p.shape, p.dtype)} if group["momentum"] else {}
 
-    def _update(self, p: Array, g: Array, state: dict[str, Any], group: dict[str, Any]) -> None:
-        if group["weight_decay"]:
-            g = g + group["weight_decay"] * p
-        if group["momentum"]:
-            v = state["momentum_buffer"]
-            v *= group["momentum"]
-            v += g if state["step"] == 0 else (1 - group["dampening"]) * g
-            state["step"] += 1
-            g = g + group["momentum"] * v if group["nesterov"] else v
-        p -= float(group["lr"]) * g  # a Python number, which leaves float32 what it is
+    def _rule(self, group: dict[str, Any], scale: float, largest: Array) -> Rule:
+        lr, weight_decay = float(group["lr"]), float(group["weight_decay"])  # Python's numbers leave float32 what it is
+        momentum, fresh = float(group["momentum"]), 1 - float(group["dampening"])
+
+        def rule(p: Array, g: Array, state: dict[str, Any]) -> None:
+            g = scaled_and_decayed(g, p, scale, weight_decay)
+            if momentum:
+                v = state["momentum_buffer"]
+                v *= momentum
+                v += g if state["step"] == 1 else fresh * g
+                g = g + momentum * v if group["nesterov"] else v
+            p -= lr * g
+
+        return rule

@@ -21,7 +21,6 @@ from tinyllm.nn import CrossEntropyLoss
 from tinyllm.optim import Adam
 from tinyllm.samples.material import Source, excerpt, next_token_loader
 from tinyllm.text import CharTokenizer
-from tinyllm.train.threads import one_blas_thread
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,6 @@ class Trained:
     lr: float
 
 
-@one_blas_thread()  # BLAS's own threads and those of the kernels would wait for each other
 def training_loop(
     data: Source = "stdlib-prose",
     characters: int = 20_000,

@@ -34,7 +34,6 @@ from tinyllm.optim import Adam
 from tinyllm.samples.layer import EncoderLayer
 from tinyllm.samples.material import Source, excerpt, next_token_loader
 from tinyllm.text import WordTokenizer
-from tinyllm.train.threads import one_blas_thread
 
 
 class TransformerModel(nn.Module):
@@ -89,7 +88,6 @@ class Predicted:
     probabilities: np.ndarray
 
 
-@one_blas_thread()  # BLAS's own threads and those of the kernels would wait for each other
 def transformer_language_model(
     data: Source = "stdlib-prose",
     characters: int = 20_000,

@@ -26,7 +26,6 @@ from tinyllm.optim import Adam, schedules
 from tinyllm.samples.material import Source, excerpt
 from tinyllm.text import CharTokenizer
 from tinyllm.train import Plan, Trainer
-from tinyllm.train.threads import one_blas_thread
 
 HELPED, NO_HELP = "trains on, faster", "back to the best, slower"
 GOOD_ENOUGH, NO_BETTER, ENOUGH_ROUNDS = "end: good enough", "end: no better any more", "end: enough rounds"
@@ -50,7 +49,6 @@ class Prediction:
     truth: np.ndarray
 
 
-@one_blas_thread()  # BLAS's own threads and those of the kernels would wait for each other
 def improvement_loop(
     data: Source = "stdlib-prose",
     characters: int = 100_000,

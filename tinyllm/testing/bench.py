@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,9 @@ import numpy as np
 from tinyllm.testing.problem import Array, Problem, quiet
 from tinyllm.testing.report import GradCheckError
 from tinyllm.testing.stencil import scales, typical_size
+
+# Of a right claim, a nudge of the inputs by rounding leaves at least this power of eps: a quarter of the digits.
+LEFT = 0.25
 
 
 @dataclass
@@ -52,9 +56,35 @@ class Bench:
     def scales(self, argument: int, index: int | None = None) -> Iterator[Array]:
         """Sizes of step for every element of an argument, or for one alone (`stencil.scales`)."""
         x = self.problem.values[argument]
+        return scales(x if index is None else x.reshape(-1)[index : index + 1], self.typical(argument))
+
+    def typical(self, argument: int) -> float:
+        """The usual size of the elements of an argument."""
         if argument not in self._typical:
-            self._typical[argument] = typical_size(x)
-        return scales(x if index is None else x.reshape(-1)[index : index + 1], self._typical[argument])
+            self._typical[argument] = typical_size(self.problem.values[argument])
+        return self._typical[argument]
+
+    @property
+    def coarse(self) -> bool:
+        """Whether something is computed in less than float64."""
+        return self.eps > 1e-10
+
+    @cached_property
+    def finer(self) -> Bench | None:
+        """The same function at the same point in float64, where it is computed in less and takes that."""
+        if not self.coarse:
+            return None
+        values = [v.astype(float) if i in self.problem.active else v for i, v in enumerate(self.problem.values)]
+        try:
+            bench = bench_of(replace(self.problem, values=values), self.rtol, self.atol, self.rng)
+        except Exception:  # whatever a function says to another dtype than it was written for
+            return None
+        with quiet():
+            near = np.abs(bench.y - self.y) <= 64 * self.eps * np.abs(self.y) + 8 * self.jitter
+        if bench.coarse or bench.y.shape != self.y.shape or not near[self.finite].all():
+            return None
+        bench.finite &= self.finite
+        return bench
 
     @property
     def known(self) -> Array:
@@ -95,49 +125,64 @@ class Bench:
         masked = any(np.isinf(self.problem.values[i]).any() for i in self.problem.active)
         return not masked and not self.finite.all()
 
-    def nudged(self) -> list[Any]:
-        """The inputs, each moved by a unit in the last place or two."""
+    def nudged(self, most: int = 1) -> list[Any]:
+        """The inputs, each moved by some units in the last place."""
         values = self.problem.copies()
         for i in self.problem.active:
             x = values[i]
             signs = self.rng.choice([-1, 1], size=x.shape)
             if signs.size > 1:  # moving all the same way may change nothing
                 signs.flat[0], signs.flat[-1] = 1, -1
-            ulps = signs * np.finfo(x.dtype).eps
+            ulps = signs * self.rng.integers(1, most, x.shape, endpoint=True) * np.finfo(x.dtype).eps
             values[i] = (x * (1 + ulps)).astype(x.dtype)
         return values
 
-    def measure_jitter(self) -> None:
-        """Set `jitter`."""
-        widest = np.zeros(self.y.shape)
-        for _ in range(2):
+    def measure_jitter(self, draws: int = 2, most: int = 1) -> None:
+        """Raise `jitter` to what is seen at so many points."""
+        for _ in range(draws):
             with quiet():
-                y = self.problem.call(self.nudged())
-                change = np.abs(y.astype(float) - self.y) if y.shape == self.y.shape else widest
+                y = self.problem.call(self.nudged(most))
+                change = np.abs(y.astype(float) - self.y) if y.shape == self.y.shape else np.zeros(self.y.shape)
             self.problem.evaluations += 1
-            np.maximum(widest, np.where(np.isfinite(change), change, 0.0), out=widest)
-        self.jitter = widest
+            self.jitter = np.maximum(self.jitter, np.where(np.isfinite(change), change, 0.0))
 
-    def blur(self, g: Array, claimed: Sequence[Array | None], draws: int = 2) -> list[Array | None]:
-        """How far the claims move when the inputs move by a unit in the last place.
+    def blur(self, g: Array, claimed: Sequence[Array | None], draws: int = 2, most: int = 1) -> list[Array | None]:
+        """How far the claims move when the inputs move by at `most` so many units in the last place.
 
-        No computation can be asked to be better than that. The blur is capped at a millionth of the largest claim, so
-        that a backward pass that is wildly unstable is not excused.
+        No computation can be asked to be better than that. The blur is capped, so that a backward pass that is wildly
+        unstable is not excused; but where large terms cancel, as in a gradient that vanishes, their rounding remains.
         """
         widest = [None if d is None else np.zeros(d.shape) for d in claimed]
         for _ in range(draws):
-            values = self.nudged()
+            values = self.nudged(most)
             for wide, before, after in zip(widest, claimed, self.pull(g, values), strict=True):
                 if wide is not None and before is not None and after is not None and after.shape == wide.shape:
                     with np.errstate(invalid="ignore"):
                         change = np.abs(after - before)
                     np.maximum(wide, np.where(np.isfinite(change), change, 0.0), out=wide)
-        for wide, before in zip(widest, claimed, strict=True):
+        size = max(float(np.max(np.abs(self.known), initial=0.0)), self.problem.scale)
+        for argument, wide, before in zip(self.problem.active, widest, claimed, strict=True):
             if wide is not None and before is not None:
-                finite = before[np.isfinite(before)]
-                cap = max(1e-6, self.eps**0.5) if self.eps > 1e-10 else 1e-6
-                np.minimum(wide, cap * np.max(np.abs(finite), initial=0.0), out=wide)
+                largest = np.max(np.abs(before[np.isfinite(before)]), initial=size / self.typical(argument))
+                np.minimum(wide, self.eps**LEFT * largest, out=wide)
         return widest
+
+
+def bench_of(problem: Problem, rtol: float, atol: float, rng: np.random.Generator) -> Bench:
+    """A problem with what is known of it at its point.
+
+    Raises
+    ------
+    TypeError
+        If the result is not floating.
+    """
+    y = problem.value()
+    if y.dtype.kind != "f":
+        raise TypeError(f"{problem.name} must return floating numbers to have a gradient, and returned dtype {y.dtype}")
+    eps = max(float(np.finfo(d).eps) for d in [y.dtype, *(problem.values[i].dtype for i in problem.active)])
+    bench = Bench(problem, y.astype(float), y.dtype, np.isfinite(y), eps, rtol, atol, rng, np.zeros(y.shape))
+    bench.measure_jitter()
+    return bench
 
 
 def prepare(problem: Problem, rtol: float | None, atol: float | None, rng: np.random.Generator) -> tuple[Bench, Array]:
@@ -162,12 +207,7 @@ def prepare(problem: Problem, rtol: float | None, atol: float | None, rng: np.ra
             + ("" if y.shape != again.shape else f", up to {_distance(y, again):.3g} apart")
             + "; fix its seed, or make a random mask an argument"
         )
-    dtypes = [problem.values[i].dtype for i in problem.active] + [y.dtype]
-    eps = max(float(np.finfo(d).eps) for d in dtypes)
-    bench = Bench(
-        problem, y.astype(float), y.dtype, np.isfinite(y), eps, rtol or 0.0, atol or 0.0, rng, np.zeros(y.shape)
-    )
-    bench.measure_jitter()
+    bench = bench_of(problem, rtol or 0.0, atol or 0.0, rng)
     g = bench.cotangent()
     with quiet():
         raw = problem.pull(g.astype(y.dtype), problem.copies())

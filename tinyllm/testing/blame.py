@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from tinyllm.autograd import Tensor
 from tinyllm.autograd.tape import Node, apply, reachable
 from tinyllm.testing.bench import Bench, prepare
-from tinyllm.testing.check import Outcome, Wrong, check_arguments
+from tinyllm.testing.check import Outcome, check_arguments
 from tinyllm.testing.diagnosis import Evidence, diagnose
 from tinyllm.testing.judge import judge
 from tinyllm.testing.probes import single_probe
@@ -26,7 +27,7 @@ NODES = 64
 
 def mismatch(bench: Bench, outcome: Outcome, g: Array, order: int) -> Mismatch:
     """The element of an outcome that is furthest off, with a diagnosis."""
-    worst = max(outcome.wrong, key=lambda w: w.severity)
+    worst = outcome.worst_first()[0]
     problem, shape = bench.problem, outcome.claimed.shape
     _sample(bench, outcome, g)
     with np.errstate(invalid="ignore"):
@@ -35,7 +36,7 @@ def mismatch(bench: Bench, outcome: Outcome, g: Array, order: int) -> Mismatch:
     if difference.any():  # seen in the gradient itself: more telling than one entry of the Jacobian
         flat = int(np.argmax(difference))
         claimed, value, error = (float(a.flat[flat]) for a in (outcome.claimed, outcome.numerical, outcome.error))
-        worst = Wrong(flat, None, claimed, value, error, tolerance=0.0)
+        worst = replace(worst, index=flat, output=None, claimed=claimed, value=value, error=error)
     index = tuple(int(i) for i in np.unravel_index(worst.index, shape))
     inputs = [(problem.label(i), v) for i, v in enumerate(problem.values) if isinstance(v, (np.ndarray, Tensor))]
     evidence = Evidence(
@@ -85,9 +86,9 @@ def _sample(bench: Bench, outcome: Outcome, g: Array) -> None:
         line[axis] = np.unique(np.linspace(0, n - 1, min(n, count)).astype(int))
         chosen += list(np.ravel_multi_index(tuple(np.broadcast_arrays(*line)), shape))
     chosen += list(bench.rng.integers(size, size=count))
-    zero = np.zeros(shape)
     for index in list(dict.fromkeys(int(i) for i in chosen))[:SAMPLE]:
-        verdict = judge(bench, single_probe(bench, outcome.argument, index, g, outcome.claimed, zero), 0.0, False)
+        probe = single_probe(bench, outcome.argument, index, g, float(outcome.claimed.flat[index]), 0.0)
+        verdict = judge(bench, probe, 0.0, False)
         outcome.numerical.flat[index], outcome.error.flat[index] = verdict.value[0], verdict.error[0]
 
 

@@ -38,6 +38,11 @@ PROBES, WORK = 512, 4e8
 TWICE = 100_000
 # Doubts about this many wrong probes are followed up; the others are then judged at the usual step.
 FOLLOWED = 12
+# What seems wrong is looked at again, up to so many numbers, worst first, with the noise measured at so many points
+# within so many units in the last place: at the nearest ones all may be rounded alike.
+CONFIRMED, NUDGES, NEARBY = 24, 16, 8
+# So many units in the last place of the terms of a derivative are what rounding may leave of one that is 0.
+VANISHED = 64
 # Kinks that a bisection steps over before it gives up.
 STEPPED_OVER = 12
 SHOWN_KINKS = 4
@@ -45,7 +50,7 @@ SHOWN_KINKS = 4
 
 @dataclass
 class Wrong:
-    """One number that is not what was claimed."""
+    """One number that is not what was claimed, for the cotangent `g`, and how much rounding may blur the claim."""
 
     index: int
     output: int | None
@@ -53,6 +58,8 @@ class Wrong:
     value: float
     error: float
     tolerance: float
+    g: Array
+    blur: float
 
     @property
     def severity(self) -> float:
@@ -88,6 +95,10 @@ class Outcome:
     wrong: list[Wrong] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
+    def worst_first(self) -> list[Wrong]:
+        """What is wrong, furthest off first."""
+        return sorted(self.wrong, key=lambda w: w.severity, reverse=True)
+
     def report(self, bench: Bench, order: int) -> ArgumentReport:
         """The outcome as the caller sees it."""
         size = np.max(np.abs(self.claimed[np.isfinite(self.claimed)]), initial=0.0)
@@ -98,7 +109,16 @@ class Outcome:
         kinks = tuple(self.kinks[:SHOWN_KINKS])
         shape = self.claimed.shape
         return ArgumentReport(
-            order, label, shape, self.method, self.compared, self.worst, resolution, kinks, self.kink_count
+            order,
+            label,
+            shape,
+            self.method,
+            self.compared,
+            self.worst,
+            resolution,
+            kinks,
+            self.kink_count,
+            self.unjudged,
         )
 
 
@@ -127,12 +147,35 @@ def check_arguments(bench: Bench, g: Array) -> list[Outcome]:
                 _check_every_element(bench, outcome, place, pairing, g, blur)
             else:
                 _check_projections(bench, outcome, place, g, blur)
+        if outcome.wrong and not any(_stands(bench, outcome, wrong) for wrong in outcome.worst_first()[:CONFIRMED]):
+            outcome.wrong.clear()
         if outcome.unjudged:
             outcome.notes.append(
-                f"{bench.problem.label(argument)}: {outcome.unjudged} numbers were not judged: the function "
-                "changes too much within the smallest steps"
+                f"{bench.problem.label(argument)}: {outcome.unjudged} numbers were not judged: rounding errors, or "
+                "changes within the smallest steps, hide the slope"
             )
     return outcomes
+
+
+def _stands(bench: Bench, outcome: Outcome, wrong: Wrong) -> bool:
+    """Whether what seems wrong is so when it is moved alone, with its noise measured better, and in float64."""
+    place, argument = bench.problem.active.index(outcome.argument), outcome.argument
+    blur = bench.blur(wrong.g, bench.pull(wrong.g), NUDGES, NEARBY)[place]
+    assert blur is not None
+    bench.measure_jitter(NUDGES, NEARBY)
+    slack = max(wrong.blur, float(blur.flat[wrong.index]))
+    typical = _typical(outcome.claimed)
+    alone = single_probe(bench, argument, wrong.index, wrong.g, wrong.claimed, slack)
+    if not judge(bench, alone, typical).wrong[0]:
+        return False
+    if bench.finer is None:
+        x = abs(float(bench.problem.values[argument].flat[wrong.index]))
+        size = np.sum(np.abs(wrong.g) * np.maximum(np.abs(bench.known), bench.problem.scale))
+        terms = size / max(x, bench.typical(argument) / 16)  # a derivative is made of terms of this size
+        return max(abs(wrong.claimed), abs(wrong.value)) > VANISHED * bench.eps * terms
+    slack += CANCELLED * bench.eps * abs(wrong.claimed)
+    finer = single_probe(bench.finer, argument, wrong.index, wrong.g, wrong.claimed, slack)
+    return bool(judge(bench.finer, finer, typical).wrong[0])
 
 
 # -- the full Jacobian -------------------------------------------------------------------------------------------------
@@ -143,12 +186,11 @@ def claimed_jacobian(bench: Bench, claims: list[Array | None]) -> list[tuple[Arr
     rows: list[list[Array | None]] = []
     blurs: list[list[Array | None]] = []
     for j in range(bench.y.size):
-        g = np.zeros(bench.y.shape)
         if not bench.finite.flat[j]:
-            rows.append(bench.pull(g))
+            rows.append(bench.pull(np.zeros(bench.y.shape)))
             blurs.append(rows[-1])
             continue
-        g.flat[j] = 1.0
+        g = _one_hot(bench, j)
         rows.append(bench.pull(g))
         blurs.append(bench.blur(g, rows[-1]))
     return [
@@ -173,20 +215,24 @@ def _check_jacobian(bench: Bench, outcome: Outcome, g: Array, blur: Array, jacob
     around = np.minimum(size.max(axis=0, keepdims=True), size.max(axis=1, keepdims=True))
     blurs = blurs + CANCELLED * bench.eps * around
     weights = g.ravel()
-    numerical, error = np.zeros(jacobian.shape[1]), np.zeros(jacobian.shape[1])
-    for i, probe in enumerate(jacobian_probes(bench, outcome.argument, jacobian, blurs)):
+    value, errors = np.zeros(jacobian.shape), np.zeros(jacobian.shape)  # 0 where the output stays as it is
+    known, still = np.ones(jacobian.shape, dtype=bool), np.ones(jacobian.shape, dtype=bool)
+    pairing = find_pairing(bench, outcome.argument)
+    for entries, probe in jacobian_probes(bench, outcome.argument, pairing, jacobian, blurs):
         verdict = _judge(bench, outcome, probe, typical)
-        used = np.where(verdict.judged, verdict.value, 0.0)
-        numerical[i] = weights @ used
-        error[i] = np.abs(weights) @ np.where(verdict.judged, verdict.error, 0.0) if verdict.judged.any() else np.nan
+        value[entries], errors[entries] = verdict.value, verdict.error
+        known[entries], still[entries] = verdict.judged, False
         for j in np.flatnonzero(verdict.wrong):
-            _note_wrong(outcome, i, int(j), probe.claimed, verdict, int(j))
+            _note_wrong(outcome, int(entries[1][j]), int(j), _one_hot(bench, int(j)), probe, verdict, int(j))
+    numerical = weights @ np.where(known, value, 0.0)
+    error = np.where(known.any(axis=0), np.abs(weights) @ np.where(known, errors, 0.0), np.nan)
+    sizes = next(bench.scales(outcome.argument)).ravel()
+    _check_still(bench, outcome, jacobian, blurs, still, sizes)
     outcome.numerical = numerical.reshape(outcome.claimed.shape)
     outcome.error = error.reshape(outcome.claimed.shape)
     if outcome.wrong:
         return
     # every row is right; what is left to show is that the rule is linear in its cotangent
-    sizes = next(bench.scales(outcome.argument)).ravel()
     with np.errstate(invalid="ignore"):
         combined = weights @ np.where(np.isfinite(jacobian), jacobian, 0.0)
         gross = np.abs(weights) @ np.where(np.isfinite(jacobian), np.abs(jacobian), 0.0)
@@ -204,6 +250,23 @@ def _check_jacobian(bench: Bench, outcome: Outcome, g: Array, blur: Array, jacob
             f"{outcome.claimed.flat[i]:.9g} for a random g, and the sum of the gradients for its elements one by one "
             f"is {combined[i]:.9g}\n    diagnosis  g is used more than once, squared, or through abs or a condition"
         )
+
+
+def _check_still(bench: Bench, outcome: Outcome, jacobian: Array, blurs: Array, still: Array, sizes: Array) -> None:
+    """Outputs that no step of an element changed do not depend on it, unless a large number swallowed the step."""
+    largest = np.max(np.abs(bench.known), initial=bench.problem.scale)
+    swallowed = 32 * bench.eps * np.maximum(largest / np.where(sizes > 0, sizes, np.inf), 1.0)
+    tolerance = swallowed + 8 * blurs + bench.atol + bench.underflow
+    outcome.compared += int(still.sum())
+    for j, i in np.argwhere(still & ~(np.abs(jacobian) <= tolerance) & (sizes > 0)):
+        claimed, allowed, blur = (float(a[j, i]) for a in (jacobian, tolerance, blurs))
+        outcome.wrong.append(Wrong(int(i), int(j), claimed, 0.0, 0.0, allowed, _one_hot(bench, int(j)), blur))
+
+
+def _one_hot(bench: Bench, output: int) -> Array:
+    g = np.zeros(bench.y.shape)
+    g.flat[output] = 1.0
+    return g
 
 
 # -- every element -----------------------------------------------------------------------------------------------------
@@ -224,10 +287,8 @@ def _check_every_element(bench: Bench, outcome: Outcome, place: int, pairing: Pa
         sources = probe.sources[mine]
         outcome.numerical.flat[sources] = np.where(verdict.judged, verdict.value, np.nan)[mine]
         outcome.error.flat[sources] = verdict.error[mine]
-        wrong = np.flatnonzero(verdict.wrong)
-        if wrong.size and _confirmed(bench, outcome, probe, verdict, wrong, cotangents, claims, blurs):
-            for k in wrong if (wrong >= mine.stop).all() else wrong[wrong < mine.stop]:
-                _note_wrong(outcome, int(probe.sources[k]), None, probe.claimed, verdict, int(k))
+        for k in np.flatnonzero(verdict.wrong):
+            _note_wrong(outcome, int(probe.sources[k]), None, cotangents[k // mine.stop], probe, verdict, int(k))
     outcome.compared = min(outcome.compared, n)
 
 
@@ -240,30 +301,6 @@ def _with_another(
     if other is None or moved is None:
         return [g], outcome.claimed[None], blur[None]
     return [g, second], np.stack([outcome.claimed, other]), np.stack([blur, moved])
-
-
-def _confirmed(
-    bench: Bench,
-    outcome: Outcome,
-    probe: Probe,
-    verdict: Verdict,
-    wrong: Array,
-    cotangents: list[Array],
-    claims: Array,
-    blurs: Array,
-) -> bool:
-    """Before an element is called wrong it is moved alone: the structure that let many move at once was only found."""
-    if outcome.wrong:
-        return True
-    assert probe.sources is not None
-    with np.errstate(invalid="ignore"):
-        severity = np.abs(verdict.value - probe.claimed)[wrong] / np.maximum(verdict.tolerance[wrong], 1e-300)
-    for n in wrong[np.argsort(-np.nan_to_num(severity, nan=np.inf))][:4]:
-        row = n // (probe.sources.size // len(cotangents))
-        alone = single_probe(bench, outcome.argument, int(probe.sources[n]), cotangents[row], claims[row], blurs[row])
-        if judge(bench, alone, _typical(claims)).wrong[0]:
-            return True
-    return False
 
 
 # -- projections -------------------------------------------------------------------------------------------------------
@@ -284,10 +321,10 @@ def _check_projections(bench: Bench, outcome: Outcome, place: int, g: Array, blu
             if outcome.wrong:
                 return
     for index in _suspects(bench, x, outcome.claimed):
-        probe = single_probe(bench, outcome.argument, index, g, outcome.claimed, blur)
+        probe = single_probe(bench, outcome.argument, index, g, outcome.claimed.flat[index], blur.flat[index])
         verdict = _judge(bench, outcome, probe, _typical(outcome.claimed))
         if verdict.wrong[0]:
-            _note_wrong(outcome, index, None, probe.claimed, verdict, 0)
+            _note_wrong(outcome, index, None, g, probe, verdict, 0)
 
 
 def _bisect(bench: Bench, outcome: Outcome, direction: Array, g: Array, claimed: Array, blur: Array) -> None:
@@ -311,10 +348,10 @@ def _bisect(bench: Bench, outcome: Outcome, direction: Array, g: Array, claimed:
             left, right = np.array_split(block, 2)
             block = left if differs(left) else right
         index = int(block[0])
-        alone = single_probe(bench, outcome.argument, index, g, claimed, blur)
+        alone = single_probe(bench, outcome.argument, index, g, claimed.flat[index], blur.flat[index])
         single = _judge(bench, outcome, alone, _typical(claimed))
         if single.wrong[0]:
-            _note_wrong(outcome, index, None, alone.claimed, single, 0)
+            _note_wrong(outcome, index, None, g, alone, single, 0)
             return
         within.flat[index] = False
     outcome.notes.append(f"{label}: after {STEPPED_OVER} kinks, its gradient as a whole was not judged")
@@ -336,13 +373,13 @@ def _suspects(bench: Bench, x: Array, claimed: Array) -> list[int]:
 def _judge(bench: Bench, outcome: Outcome, probe: Probe, typical: float) -> Verdict:
     verdict = judge(bench, probe, typical, patient=len(outcome.wrong) < FOLLOWED)
     sound = verdict.judged & ~verdict.wrong & ~verdict.kinked
-    outcome.compared += int(verdict.judged.sum())
+    outcome.compared += int((verdict.judged & ~verdict.vague).sum())
     with np.errstate(invalid="ignore", divide="ignore"):
         used = np.abs(verdict.value - probe.claimed) / verdict.tolerance
     outcome.worst = max(outcome.worst, float(np.max(used[sound & (verdict.tolerance > 0)], initial=0.0)))
     if probe.sources is not None:
         movable = np.isfinite(bench.problem.values[outcome.argument].ravel()[probe.sources])
-        outcome.unjudged += int((movable & ~verdict.judged).sum())
+        outcome.unjudged += int((movable & (~verdict.judged | verdict.vague)).sum())
         outcome.resolutions.append(verdict.tolerance[sound])
         for n in np.flatnonzero(verdict.kinked):
             outcome.kink_count += 1
@@ -355,9 +392,13 @@ def _judge(bench: Bench, outcome: Outcome, probe: Probe, typical: float) -> Verd
     return verdict
 
 
-def _note_wrong(outcome: Outcome, index: int, output: int | None, claimed: Array, verdict: Verdict, n: int) -> None:
-    numbers = (float(a[n]) for a in (claimed, verdict.value, verdict.error, verdict.tolerance))
-    outcome.wrong.append(Wrong(index, output, *numbers))
+def _note_wrong(
+    outcome: Outcome, index: int, output: int | None, g: Array, probe: Probe, verdict: Verdict, n: int
+) -> None:
+    claimed, value, error, tolerance, blur = (
+        float(a[n]) for a in (probe.claimed, verdict.value, verdict.error, verdict.tolerance, probe.blur)
+    )
+    outcome.wrong.append(Wrong(index, output, claimed, value, error, tolerance, g, blur))
 
 
 def _index(flat: int, shape: tuple[int, ...]) -> tuple[int, ...]:

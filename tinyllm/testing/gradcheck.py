@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from tinyllm.autograd import Tensor
+from tinyllm.autograd import Tensor, ops
 from tinyllm.autograd import vjp as tensor_vjp
 from tinyllm.testing.bench import prepare
 from tinyllm.testing.blame import mismatch
 from tinyllm.testing.check import check_arguments
-from tinyllm.testing.problem import Problem, describe, of_arrays, of_tensors, short_name
+from tinyllm.testing.problem import Problem, describe, of_arrays, of_tensors, quiet, short_name
 from tinyllm.testing.report import ArgumentReport, GradCheckReport, Mismatch, failure
+from tinyllm.testing.stencil import typical_size
 
 
 def gradcheck(
@@ -108,8 +110,12 @@ def _gradient_as_function(f: Callable[..., Tensor], problem: Problem, place: int
     """The gradient for one argument as a function of the cotangent and of all inputs."""
     y = problem.value()
     rng = np.random.default_rng(seed + 1)
-    g = np.where(np.isfinite(y), rng.uniform(0.5, 1.5, y.shape) * rng.choice([-1.0, 1.0], y.shape), 0.0)
+    finite = np.isfinite(y)
+    g = np.where(finite, rng.uniform(0.5, 1.5, y.shape) * rng.choice([-1.0, 1.0], y.shape), 0.0)
     active = problem.active
+    with quiet():
+        claimed = problem.pull(g.astype(y.dtype), problem.copies())[place]
+    undefined = np.isnan(np.zeros(()) if claimed is None else claimed)  # 0 * inf: there is no derivative there
 
     def gradient(g: Tensor, *given: Any) -> Tensor:
         def of_active(*chosen: Tensor) -> Tensor:
@@ -119,9 +125,11 @@ def _gradient_as_function(f: Callable[..., Tensor], problem: Problem, place: int
             return f(*filled)
 
         _, pull = tensor_vjp(of_active, *(given[i] for i in active))
-        return pull(g)[place]
+        d = pull(g)[place]
+        return ops.where(undefined, math.inf, d) if undefined.any() else d
 
     inner = of_tensors(gradient, [g.astype(y.dtype), *problem.values])
     inner.name = f"the gradient of {problem.name} ({describe(active[place], problem.names)})"
+    inner.scale = float(np.max(np.abs(y), initial=0.0, where=finite)) / typical_size(problem.values[active[place]])
     inner.names = ("g", *(short_name(i, problem.names) for i in range(len(problem.values))))
     return inner

@@ -26,8 +26,6 @@ SAFETY = 4.0
 LOOKS = ((2.0**-10, 2.0**-16), (2.0**-26, 2.0**-32))
 # Points beside a kink at which slopes are taken.
 BESIDE = 48
-# Coarser dtypes than this are judged by the order of the remainder as well.
-COARSE = 1e-10
 
 
 @dataclass
@@ -45,6 +43,8 @@ class Verdict:
         Their bounds where `kinked`; NaN where the slopes grow without bound.
     judged : boolean array
         False where an element cannot be moved, or no step gave a usable value.
+    vague : boolean array
+        Where half of a derivative of the usual size could hide in the tolerance: the claim was judged by name only.
     """
 
     value: Array
@@ -55,13 +55,15 @@ class Verdict:
     left: Array
     right: Array
     judged: Array
+    vague: Array
 
 
 class Ladder(NamedTuple):
     """Central differences, their rounding errors, and the steps, (L, N) each.
 
-    `bent` is where the slope bends at the point, `lost` where even the largest step shows noise alone, `parts` the
-    sizes of what the outputs contribute, summed: (N,) each.
+    `bent` is where the slope bends at the point, `lost` where even the largest step shows noise alone; `parts` the
+    sizes of what the outputs contribute, summed, and `reach` by how much they change at the largest step, over the
+    step: (N,) each.
     """
 
     slopes: Array
@@ -70,6 +72,7 @@ class Ladder(NamedTuple):
     bent: Array
     lost: Array
     parts: Array
+    reach: Array
 
     def of(self, labels: Array) -> Ladder:
         """Some of the columns."""
@@ -80,6 +83,7 @@ class Ladder(NamedTuple):
             self.bent[labels],
             self.lost[labels],
             self.parts[labels],
+            self.reach[labels],
         )
 
 
@@ -128,7 +132,8 @@ def judge(bench: Bench, probe: Probe, typical: float, patient: bool = True) -> V
     unresolved = movable & ~np.isfinite(error)
     nothing = np.zeros(wrong.shape, dtype=bool)
     unknown = np.full(wrong.shape, np.nan)
-    verdict = Verdict(value, error, tolerance, wrong, nothing, unknown, unknown.copy(), movable & np.isfinite(error))
+    usable = movable & np.isfinite(error)
+    verdict = Verdict(value, error, tolerance, wrong, nothing, unknown, unknown.copy(), usable, nothing)
     if patient and probe.sources is not None:
         for look in range(len(LOOKS) + 1):
             asked = (verdict.wrong | unresolved | (ladder.bent & movable)) & ~verdict.kinked
@@ -141,9 +146,17 @@ def judge(bench: Bench, probe: Probe, typical: float, patient: bool = True) -> V
                 near, nearer = 4 * own, own / 2
             if asked.any():
                 _look_from_both_sides(bench, probe, step, unit, verdict, asked, unresolved, near, nearer)
-        if bench.eps > COARSE:
+        if bench.coarse:
             _judge_by_order(history, doubted, probe, verdict)
-    verdict.judged |= verdict.wrong | verdict.kinked
+    seen = verdict.wrong | verdict.kinked
+    verdict.judged |= seen
+    with quiet():
+        usual = np.maximum(np.maximum(np.abs(value), np.abs(probe.claimed)), typical)
+        # or it vanishes beside the values that it is the derivative of, and beside how far a step takes them
+        size = probe.gross(np.maximum(np.abs(bench.known), bench.problem.scale))
+        natural = bench.eps**0.5 * np.maximum(size / unit, ladder.reach)
+        spread = np.where(value == probe.claimed, SAFETY * error + 2 * SAFETY * probe.blur, tolerance)
+        verdict.vague = verdict.judged & ~seen & ~(spread <= np.maximum(usual / 2, natural))
     return verdict
 
 
@@ -169,13 +182,14 @@ def _compare(
     value, error, step = settled
     with quiet():
         # inputs a unit in the last place away are as good as these, on either side of the comparison
-        tolerance = SAFETY * error + 2 * SAFETY * probe.blur[labels] + 2 * probe.gross(bench.jitter)[labels] / step
+        tolerance = SAFETY * error + 2 * SAFETY * probe.blur[labels]
         # a result that underflowed, or lost a small term to a large one, does not move at all: nothing shows its noise
-        stuck = 32 * bench.eps * np.maximum(np.max(np.abs(bench.known), initial=0.0) / unit, 1.0)
+        largest = np.max(np.abs(bench.known), initial=bench.problem.scale)
+        stuck = 32 * bench.eps * np.maximum(largest / np.minimum(step, unit), 1.0)
         tolerance += np.where(value == 0, stuck, 0.0)
         tolerance += bench.rtol * np.abs(value) + bench.atol + bench.underflow
         differs = (~(np.abs(value - claimed) <= tolerance) & np.isfinite(error)) | ~np.isfinite(claimed)
-        least = typical if bench.eps > COARSE else 1e-3 * typical
+        least = typical if bench.coarse else 1e-3 * typical
         size = np.maximum(np.maximum(np.abs(value), np.abs(claimed)), least)
         return tolerance, differs, ~(error <= bench.eps**0.5 * size)
 
@@ -195,26 +209,26 @@ def climb(bench: Bench, probe: Probe, step: Array, unit: Array) -> Ladder:
                 width = np.abs((x + offset) - (x - offset)).ravel()[probe.sources].astype(float)
             rounding = probe.gross(bench.eps * np.maximum(np.abs(plus), np.abs(minus)))
             noise = rounding + probe.shake
-            # inputs one unit in the last place apart give results as far apart as the step does: nothing is resolved
-            blind = (jitter > 0.1 * probe.gross(np.abs(plus - minus))) & (jitter > 1e3 * rounding)
+            # inputs a unit in the last place away are as good as these: what that does to the result is noise as well,
+            # and where it does as much as the step (at a jump, say) nothing is resolved
+            moved = probe.gross(np.abs(plus - minus))
+            blind = (moved > 0) & (jitter > 0.1 * moved) & (jitter > 1e3 * rounding)
             slopes.append(np.where(blind, np.nan, probe.total(plus - minus) / width))
-            floors.append(2 * noise / width)
+            floors.append((2 * noise + jitter) / width)
             if t == LEVELS[0]:
                 lost = blind
+                change = probe.gross(np.maximum(np.abs(plus - known), np.abs(minus - known)))
+                reach = np.nan_to_num(change / (t * unit), posinf=0.0)
             if t in (LEVELS[0], LEVELS[-1]):
                 bends.append(probe.gross(np.abs(plus - 2 * known + minus)))
         sizes.append(width / 2)
     with quiet():
-        parts = np.nan_to_num(probe.gross(np.abs(plus - minus)) / width, posinf=0.0)
+        parts = np.nan_to_num(moved / width, posinf=0.0)
         # f(x + h) - 2 f(x) + f(x - h) is of order h at a kink, of order h^2 elsewhere
-        reach = bends[0] * (LEVELS[-1] / LEVELS[0])
+        straight = bends[0] * (LEVELS[-1] / LEVELS[0])
         size = np.maximum(np.abs(slopes[-1]) * sizes[-1], 1e-3 * bends[-1])
-        bent = (
-            (bends[-1] > 0.7 * reach)
-            & (bends[-1] > 128 * floors[-1] * sizes[-1] + 8 * jitter)
-            & (bends[-1] > 1e-3 * size)
-        )
-    return Ladder(np.array(slopes), np.array(floors), np.array(sizes), bent, lost, parts)
+        bent = (bends[-1] > 0.7 * straight) & (bends[-1] > 128 * noise + 8 * jitter) & (bends[-1] > 1e-3 * size)
+    return Ladder(np.array(slopes), np.array(floors), np.array(sizes), bent, lost, parts, reach)
 
 
 def _complex(bench: Bench, probe: Probe, step: Array, unit: Array, value: Array, error: Array) -> tuple[Array, Array]:
@@ -223,7 +237,7 @@ def _complex(bench: Bench, probe: Probe, step: Array, unit: Array, value: Array,
     Squire and Trapp 1998, "Using complex variables to estimate derivatives of real functions". Only functions of plain
     arrays take complex numbers, and only analytic ones give derivatives.
     """
-    if bench.problem.record is not None or bench.eps > COARSE or bench.refuses_complex:
+    if bench.problem.record is not None or bench.coarse or bench.refuses_complex:
         return value, error
     tiny = 1e-30
     try:
@@ -260,8 +274,8 @@ def _look_from_both_sides(
         slope = close.largest
         kink = (close.gap > 0.5 * far.gap) & (close.gap > rounding) & (close.gap > 1e-3 * slope)
         kink &= np.isfinite(close.gap)
-        if probe.sources is not None and (probe.sources == probe.sources[0]).all():
-            kink[:] = kink.any()  # a kink for one output: at a tie of three others may belong to it too
+        if probe.sources is not None:  # a kink for one output: at a tie of three others may belong to it too
+            kink |= np.isin(probe.sources, probe.sources[kink])
         low, high = close.low, close.high
         slack = 1e-2 * close.gap + rounding
         between = (low - slack <= probe.claimed) & (probe.claimed <= high + slack)
@@ -275,6 +289,7 @@ def _look_from_both_sides(
         # slopes that grow as the step shrinks: a jump, or a root at its edge. A smooth slope stays as it is.
         size = np.where(np.isfinite(probe.claimed), np.abs(probe.claimed), 0.0)
         unbounded = (slope > 4 * far.largest) & (slope > rounding) & (slope > size) & ~np.isnan(probe.claimed)
+        unbounded |= _jumps(bench, probe, unit, (far, farther), (close, closer))
         # an edge of the domain: only one side has values, and the claim must be its slope
         edge = np.isnan(close.gap) & np.isfinite(slope) & unresolved & asked
         fits = edge & (np.abs(probe.claimed - close.single) <= 1e-2 * slope + rounding)
@@ -287,6 +302,14 @@ def _look_from_both_sides(
     verdict.left[shown] = np.where(edge, close.single, low)[shown]
     verdict.right[shown] = np.where(edge, close.single, high)[shown]
     verdict.value[edge], verdict.error[edge] = close.single[edge], (1e-2 * slope + rounding)[edge]
+
+
+def _jumps(bench: Bench, probe: Probe, unit: Array, *sides: tuple[_Sides, float]) -> Array:
+    """Where the value a little to one side is another, however little: the same change at two steps, of any sign."""
+    (far_right, far_left), (right, left) = ((s.right * t, s.left * t) for s, t in sides)
+    change = np.maximum(np.abs(right), np.abs(left))
+    same = np.maximum(np.abs(right - far_right), np.abs(left - far_left)) <= 1e-2 * change
+    return same & (change > 32 * probe.gross(bench.eps * np.abs(bench.known)) / unit)
 
 
 def _widened(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinyllm.autograd import Tensor
-from tinyllm.testing.bench import Bench
+from tinyllm.testing.bench import Bench, bench_of
 from tinyllm.testing.judge import judge
 from tinyllm.testing.probes import find_pairing, paired_probes
 from tinyllm.testing.problem import Array, Problem, as_value, of_tensors
@@ -42,14 +42,10 @@ def numerical_vjp(f: Callable[..., Any], g: Any, *inputs: Any) -> tuple[Array | 
     1.0
     """
     problem = _without_claims(f, inputs)
-    y = problem.value()
-    eps = max(float(np.finfo(a.dtype).eps) for a in [y, *(problem.values[i] for i in problem.active)])
+    bench = bench_of(problem, 0.0, 0.0, np.random.default_rng(0))
     cotangent = np.asarray(g.numpy() if isinstance(g, Tensor) else g, dtype=float)
-    if cotangent.shape != y.shape:
-        raise ValueError(f"the cotangent has shape {cotangent.shape}, but the result has shape {y.shape}")
-    rng = np.random.default_rng(0)
-    bench = Bench(problem, y.astype(float), y.dtype, np.isfinite(y), eps, 0.0, 0.0, rng, np.zeros(y.shape))
-    bench.measure_jitter()
+    if cotangent.shape != bench.y.shape:
+        raise ValueError(f"the cotangent has shape {cotangent.shape}, but the result has shape {bench.y.shape}")
     results: list[Array | None] = [None] * len(inputs)
     for i in problem.active:
         results[i] = gradient_from_values(bench, i, np.where(bench.finite, cotangent, 0.0))[0]

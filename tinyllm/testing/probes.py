@@ -87,22 +87,7 @@ def many_steps(bench: Bench, argument: int, moved: Array, sources: Array) -> Ste
     return steps
 
 
-def jacobian_probes(bench: Bench, argument: int, claimed: Array, blur: Array) -> Iterator[Probe]:
-    """One probe for each column of the Jacobian; `claimed` and `blur` are (outputs, inputs)."""
-    x = bench.problem.values[argument]
-    for i in range(x.size):
-        yield Probe(
-            argument,
-            single_steps(bench, argument, i, bench.y.size),
-            (np.ones(bench.y.shape),),
-            lambda v: v.ravel(),
-            claimed[:, i],
-            blur[:, i],
-            np.full(bench.y.size, i),
-        )
-
-
-def single_probe(bench: Bench, argument: int, index: int, g: Array, claimed: Array, blur: Array) -> Probe:
+def single_probe(bench: Bench, argument: int, index: int, g: Array, claimed: float, blur: float) -> Probe:
     """One element alone, against all outputs weighted by `g`."""
     sources = np.array([index])
     return Probe(
@@ -110,8 +95,8 @@ def single_probe(bench: Bench, argument: int, index: int, g: Array, claimed: Arr
         single_steps(bench, argument, index, 1),
         (g,),
         lambda v: np.sum(v, keepdims=True).reshape(1),
-        claimed.ravel()[sources],
-        blur.ravel()[sources],
+        np.array([claimed]),
+        np.array([blur]),
         sources,
     )
 
@@ -151,6 +136,32 @@ def _pairs(bench: Bench, argument: int, a: int, b: int) -> bool:
             if not np.array_equal(still, np.take(bench.known, np.flatnonzero(~moving), axis=b), equal_nan=True):
                 return False
     return True
+
+
+def jacobian_probes(
+    bench: Bench, argument: int, pairing: Pairing, claimed: Array, blur: Array
+) -> Iterator[tuple[tuple[Array, Array], Probe]]:
+    """Probes that see every entry of the Jacobian that the pairing leaves open, each with the (output, input) it sees.
+
+    `claimed` and `blur` are (outputs, inputs). A probe moves one element for every output: the one whose index on the
+    paired axes is that of the output.
+    """
+    x, y = bench.problem.values[argument], bench.y
+    outputs, partner = np.indices(y.shape).reshape(y.ndim, y.size), dict(pairing.pairs)
+    inner = [a for a in range(x.ndim) if a not in partner]
+    rows = np.arange(y.size)
+    for place in np.ndindex(*(x.shape[a] for a in inner)):
+        index = [
+            np.broadcast_to(place[inner.index(a)], rows.shape) if a in inner else outputs[partner[a]]
+            for a in range(x.ndim)
+        ]
+        sources = np.ravel_multi_index(index, x.shape) if index else np.zeros_like(rows)
+        entries = (rows, sources)
+        steps = many_steps(bench, argument, np.unique(sources), sources)
+        yield (
+            entries,
+            Probe(argument, steps, (np.ones(y.shape),), lambda v: v.ravel(), claimed[entries], blur[entries], sources),
+        )
 
 
 def paired_probes(

@@ -39,6 +39,8 @@ class Problem:
         ``pull(g, values) ->`` the claimed gradient, or None, for each active argument.
     record : callable, optional
         ``record() -> Tensor``, the result with its tape, for functions of Tensors.
+    scale : float
+        The size that the result has by the sizes of what it is made of; its terms may cancel to less.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Problem:
     call: Callable[[list[Any]], Array]
     pull: Callable[[Array, list[Any]], Sequence[Array | None]]
     record: Callable[[], Tensor] | None = None
+    scale: float = 0.0
     evaluations: int = 0
 
     def value(self) -> Array:

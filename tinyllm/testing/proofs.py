@@ -11,10 +11,12 @@ import numpy as np
 
 from tinyllm.autograd import Tensor, backend
 from tinyllm.autograd.tape import reachable
-from tinyllm.errors import ConfigError, nearest
+from tinyllm.testing.drawn import KINDS, drawn
 from tinyllm.testing.gradcheck import gradcheck
-from tinyllm.testing.mutants.cases import CASES, Case, operation
+from tinyllm.testing.mutants.cases import CASES, Case, operation, rows
+from tinyllm.testing.mutants.jobs import Job, Line, Progress, done
 from tinyllm.testing.report import GradCheckError
+from tinyllm.threads import usable_cores
 
 DTYPES, ORDERS = ("float64", "float32"), (1, 2)
 
@@ -29,7 +31,14 @@ class Proof(NamedTuple):
     complaint: str
 
 
-def run(ops: Sequence[str] | None = None, seed: int = 0) -> list[Proof]:
+def run(
+    ops: Sequence[str] | None = None,
+    seed: int = 0,
+    draws: int = len(KINDS),
+    *,
+    processes: int = 1,
+    progress: Progress | None = None,
+) -> list[Proof]:
     """Check every operation's derivative on each backend that has a kernel of its own for it.
 
     Parameters
@@ -37,29 +46,32 @@ def run(ops: Sequence[str] | None = None, seed: int = 0) -> list[Proof]:
     ops : sequence of str, optional
         Rows of the table; all by default.
     seed : int
-        Of inputs, cotangents and directions.
+        Of shapes, inputs, cotangents and directions.
+    draws : int
+        Shapes for each operation, beside those of the table of cases: of each kind in turn (`drawn.KINDS`).
+    processes, progress
+        As in `jobs.done`.
 
     Raises
     ------
     ConfigError
         If there is no such operation.
     """
-    for name in ops or ():
-        if name not in CASES:
-            raise ConfigError(f"there is no operation {name!r} to check{nearest(name, CASES)}")
-    rows = list(ops or CASES)
-    proofs = []
-    for i, row in enumerate(rows):
-        if sys.stderr.isatty():
-            print(f"\r{i}/{len(rows)} operations, {row:30}", end="", file=sys.stderr, flush=True)
-        for kernel in _backends(CASES[row][0], operation(row), seed):
-            for dtype in DTYPES:
-                for order in ORDERS:
-                    complaint = _complaint(CASES[row], kernel, dtype, order, seed)
-                    proofs.append(Proof(row, kernel, dtype, order, complaint))
-    if sys.stderr.isatty():
-        print(file=sys.stderr)
-    return proofs
+    jobs = [
+        Job(row, prove, (row, kernel, dtype, seed, draws))
+        for row in rows(ops)
+        for kernel in _backends(CASES[row][0], operation(row), seed)
+        for dtype in DTYPES
+    ]
+    return [proof for pair in done(jobs, processes, progress) for proof in pair]
+
+
+def prove(row: str, kernel: str, dtype: str, seed: int, draws: int) -> list[Proof]:
+    """The proofs of both orders, at the row's own cases and at drawn shapes."""
+    at_second = _complaint(row, kernel, dtype, 2, seed, draws)
+    # the second order is checked after the first, so there is nothing to repeat unless one of them fails
+    at_first = _complaint(row, kernel, dtype, 1, seed, draws) if at_second else ""
+    return [Proof(row, kernel, dtype, order, text) for order, text in zip(ORDERS, (at_first, at_second), strict=True)]
 
 
 def _backends(case: Case, op: str, seed: int) -> list[str]:
@@ -74,21 +86,23 @@ def _backends(case: Case, op: str, seed: int) -> list[str]:
     return found
 
 
-def _complaint(cases: Sequence[Case], kernel: str, dtype: str, order: int, seed: int) -> str:
+def _complaint(row: str, kernel: str, dtype: str, order: int, seed: int, draws: int) -> str:
     rng = np.random.default_rng(seed)
+    points = [(case.f, case.inputs(rng)) for case in CASES[row]]
+    points += [drawn(row, KINDS[k % len(KINDS)], np.random.default_rng([seed, k])) for k in range(draws)]
     with backend(kernel):
-        for case in cases:
-            inputs = [x if dtype == "float64" else x.astype(dtype) for x in case.inputs(rng)]
+        for f, inputs in points:
+            given = [x if dtype == "float64" else x.astype(dtype) for x in inputs]
             try:
-                gradcheck(case.f, *inputs, order=order, seed=seed)
+                gradcheck(f, *given, order=order, seed=seed)
             except GradCheckError as error:
-                return str(error)
+                return f"at shapes {', '.join(str(x.shape) for x in given)}: {error}"
     return ""
 
 
-def main(json: bool = False, ops: Sequence[str] | None = None, seed: int = 0) -> int:
+def main(json: bool = False, ops: Sequence[str] | None = None, seed: int = 0, draws: int = len(KINDS)) -> int:
     """Print the table, or one JSON object; the exit code is 0 if every derivative passed, else 1."""
-    proofs = run(ops, seed)
+    proofs = run(ops, seed, draws, processes=1 if ops else usable_cores(), progress=Line("proofs", "rules"))
     wrong = [p for p in proofs if p.complaint]
     if json:
         print(encoder.dumps({"proofs": [p._asdict() for p in proofs], "failed": len(wrong)}))
@@ -101,5 +115,5 @@ def main(json: bool = False, ops: Sequence[str] | None = None, seed: int = 0) ->
         print(f"{op:{width}}  {kernel:7}  {'  '.join(row)}".rstrip())
     for p in wrong:
         print(f"\n{p.op}, {p.backend}, {p.dtype}, order {p.order}:\n{p.complaint}", file=sys.stderr)
-    print(f"\n{len(proofs) - len(wrong)} of {len(proofs)} checks passed (seed {seed})")
+    print(f"\n{len(proofs) - len(wrong)} of {len(proofs)} checks passed (seed {seed}, {draws} drawn shapes each)")
     return int(bool(wrong))

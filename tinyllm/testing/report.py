@@ -53,6 +53,8 @@ class ArgumentReport:
     kinks : tuple of Kink
         The first few.
     kink_count : int
+    unjudged : int
+        Numbers that were not judged, since rounding errors hide the slope, or none was found.
     """
 
     order: int
@@ -64,6 +66,7 @@ class ArgumentReport:
     resolution: float
     kinks: tuple[Kink, ...] = ()
     kink_count: int = 0
+    unjudged: int = 0
 
 
 @dataclass(frozen=True)
@@ -167,6 +170,11 @@ class GradCheckReport:
     def kinks(self) -> tuple[Kink, ...]:
         """The kinks that were met."""
         return tuple(kink for a in self.arguments for kink in a.kinks)
+
+    @property
+    def unjudged(self) -> int:
+        """How many numbers were not judged; `notes` says of which arguments."""
+        return sum(a.unjudged for a in self.arguments)
 
     def __str__(self) -> str:
         lines = [f"gradcheck: {self.name} passed ({self.evaluations} evaluations)"]

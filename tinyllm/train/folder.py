@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 import os
+import platform
 import re
 import shutil
 from pathlib import Path
@@ -33,9 +35,11 @@ class NewFolder:
         self._out = Path(out) if out else None
         parent = self._out.parent if self._out else Path("runs")
         self._refuse_existing()
-        self.path = parent / f".{self._wanted().name}.new-{os.getpid()}"
+        self.path = parent / f".{self._wanted().name}{_mark()}{os.getpid()}"
+        self._placed = False
         try:
             parent.mkdir(parents=True, exist_ok=True)
+            _remove_stale(parent)
             self.path.mkdir()
         except OSError as error:
             wanted = self._wanted()
@@ -54,7 +58,7 @@ class NewFolder:
                 if self._out or not wanted.exists():  # else another run was quicker to take the number
                     raise ConfigError(f"the run folder {wanted} cannot be made: {error.strerror}") from error
             else:
-                self.path = wanted
+                self.path, self._placed = wanted, True
                 return wanted
 
     def __enter__(self) -> Self:
@@ -63,7 +67,7 @@ class NewFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if ".new-" in self.path.name:
+        if not self._placed:
             shutil.rmtree(self.path, ignore_errors=True)
 
     def _wanted(self) -> Path:
@@ -78,3 +82,29 @@ class NewFolder:
                 f"{self._out} exists and is never overwritten: choose another --out, remove it, "
                 f"or continue the run in it with `tinyllm resume {self._out}`"
             )
+
+
+def _mark() -> str:
+    """What stands before the process's number; it names the machine, because others may share the folder."""
+    return f".new-{platform.node()}-"
+
+
+def _remove_stale(parent: Path) -> None:
+    """Remove what processes of this machine had begun to make in this folder when they were killed."""
+    for path in parent.glob(f".*{glob.escape(_mark())}*"):
+        pid = path.name.rpartition("-")[2]
+        if pid.isdecimal() and not _lives(int(pid)):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _lives(pid: int) -> bool:
+    """Whether there is such a process, as far as one may know."""
+    if os.name == "nt":  # os.kill would end it
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,10 @@ from tinyllm.generation import generate
 from tinyllm.metrics import perplexity
 from tinyllm.models import GPT, GPTConfig
 from tinyllm.models.ngram import baselines
-from tinyllm.optim import AdamW, schedules
+from tinyllm.optim import EMA, AdamW, schedules
 from tinyllm.safetensors import replacing
 from tinyllm.text import Tokenizer, load_tokenizer
+from tinyllm.threads import get_num_threads, set_num_threads
 from tinyllm.train import checkpoint
 from tinyllm.train.console import Console
 from tinyllm.train.folder import NewFolder
@@ -62,24 +65,25 @@ def train(settings: Settings, out: str | Path | None = None, console: Console | 
     Interrupted
         After Ctrl-C, when all is saved.
     """
-    with NewFolder(out, Path(settings.data).stem) as new:
-        prepared = prepare(settings, console=console)
-        model = _model(settings, prepared.tokenizer)
-        trainer = _trainer(settings, prepared, model, new.path, console)
-        if console:
-            console.say(str(prepared.corpus))
-            console.say(f"{prepared.train}\n{prepared.held_out}")
-            console.progress("counting n-grams")
-        header = _header(settings, prepared, model)
-        trainer.at.log_bytes += append_log(new.path, {"run": header})
-        try:
-            prepared.tokenizer.save(new.path)
-        except OSError as error:
-            raise CheckpointError(f"{new.path}: cannot be written: {error.strerror or error}") from error
-        _write_settings(new.path, settings)
-        trainer.save()
-        trainer.folder = new.place()
-    return _work(settings, prepared, trainer, model, console)
+    with _threads(settings.threads):
+        with NewFolder(out, Path(settings.data).stem) as new:
+            prepared = prepare(settings, console=console)
+            model = make_model(settings, prepared.tokenizer)
+            trainer = make_trainer(settings, prepared, model, new.path, console)
+            if console:
+                console.say(str(prepared.corpus))
+                console.say(f"{prepared.train}\n{prepared.held_out}")
+                console.progress("counting n-grams")
+            header = _header(settings, prepared, model)
+            trainer.at.log_bytes += append_log(new.path, {"run": header})
+            try:
+                prepared.tokenizer.save(new.path)
+            except OSError as error:
+                raise CheckpointError(f"{new.path}: cannot be written: {error.strerror or error}") from error
+            _write_settings(new.path, settings)
+            trainer.save()
+            trainer.folder = new.place()
+        return _work(settings, prepared, trainer, model, console)
 
 
 def resume(
@@ -127,14 +131,26 @@ def resume(
             f"the text of {settings.data} is not the one that {folder} was trained on; name the old one with --data, "
             "or train anew"
         )
-    model = _model(settings, prepared.tokenizer)
-    trainer = _trainer(settings, prepared, model, folder, console)
+    model = make_model(settings, prepared.tokenizer)
+    trainer = make_trainer(settings, prepared, model, folder, console)
     trainer.resume(state)
     trainer.extra = _extra(settings, prepared)
     _write_settings(folder, settings)
     if console:
         console.say(f"going on with {folder} after step {done:,} of {settings.steps:,}")
-    return _work(settings, prepared, trainer, model, console)
+    with _threads(settings.threads):
+        return _work(settings, prepared, trainer, model, console)
+
+
+@contextmanager
+def _threads(n: int) -> Iterator[None]:
+    """Within it, `n` threads share the work."""
+    before = get_num_threads()
+    set_num_threads(n)
+    try:
+        yield
+    finally:
+        set_num_threads(before)
 
 
 def _write_settings(folder: Path, settings: Settings) -> None:
@@ -143,7 +159,8 @@ def _write_settings(folder: Path, settings: Settings) -> None:
         file.write(settings.to_toml().encode())
 
 
-def _model(settings: Settings, tokenizer: Tokenizer) -> GPT:
+def make_model(settings: Settings, tokenizer: Tokenizer) -> GPT:
+    """A new model as the settings say."""
     config = GPTConfig(
         vocab_size=tokenizer.vocab_size,
         n_positions=settings.block_size,
@@ -157,10 +174,15 @@ def _model(settings: Settings, tokenizer: Tokenizer) -> GPT:
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
     )
-    return GPT(config, rng=np.random.default_rng(settings.seed))
+    model = GPT(config, rng=np.random.default_rng(settings.seed))
+    model.transformer.checkpoint_blocks = settings.checkpoint_activations == "yes"
+    return model
 
 
-def _trainer(settings: Settings, prepared: Prepared, model: GPT, folder: Path, console: Console | None) -> Trainer:
+def make_trainer(
+    settings: Settings, prepared: Prepared, model: GPT, folder: Path | None, console: Console | None
+) -> Trainer:
+    """A trainer of the model as the settings say, which writes to the folder if there is one."""
     n, T = len(prepared.train.tokens), settings.block_size
     if n <= T:
         raise DataError(
@@ -179,7 +201,6 @@ def _trainer(settings: Settings, prepared: Prepared, model: GPT, folder: Path, c
         rate=schedules.cosine(settings.lr, settings.warmup_steps, settings.steps, min(settings.final_lr, settings.lr)),
         clip=settings.clip,
         accumulate=settings.accumulate,
-        threads=settings.threads,
         seed=settings.seed,
         eval_every=settings.eval_every,
         patience=settings.patience,
@@ -194,11 +215,13 @@ def _trainer(settings: Settings, prepared: Prepared, model: GPT, folder: Path, c
         AdamW(groups, lr=settings.lr, betas=(settings.beta1, settings.beta2)),
         plan,
         folder=folder,
+        watched=prepared.watched.name.replace(" ", "-"),
         held_out=lambda: task.windows(prepared.watched.tokens, settings.batch_size, settings.eval_windows),
         sample=sample if settings.sample_tokens else None,
         extra=_extra(settings, prepared),
         saved=model.save_pretrained,
         console=console,
+        ema=EMA(parameters, settings.ema) if settings.ema else None,
     )
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Self, get_type_hints
 
 from tinyllm.errors import ConfigError, nearest
-from tinyllm.train.threads import usable_cores
+from tinyllm.threads import get_num_threads
 
 
 def setting(
@@ -47,7 +47,7 @@ class Settings:
     steps: int = setting(2500, "optimiser steps", 1)
     batch_size: int = setting(16, "windows per step", 1, 2**20)
     accumulate: int = setting(1, "pieces that the batch is cut into to save memory; the result stays the same", 1)
-    threads: int = setting(0, "threads that share the batch; 0: one per core, at most 8", 0, 256)
+    threads: int = setting(0, "threads that share the work; 0: one per core, at most 8", 0, 256)
     lr: float = setting(3e-3, "largest learning rate", 0.0)
     final_lr: float = setting(3e-5, "learning rate at the end of the cosine", 0.0)
     warmup: int = setting(-1, "steps of linear warm-up; -1: a tenth of the steps, at most 100", -1)
@@ -55,6 +55,15 @@ class Settings:
     beta2: float = setting(0.99, "AdamW's decay of the mean squared gradient", 0.0, 0.999999)
     weight_decay: float = setting(0.1, "AdamW's decay of matrices (biases and norms have none)", 0.0)
     clip: float = setting(1.0, "largest norm of the gradient; 0 for no limit", 0.0)
+    ema: float = setting(
+        0.0,
+        "decay of an average of the parameters, which is then what is evaluated and saved; 0 for none",
+        0.0,
+        0.999999,
+    )
+    checkpoint_activations: str = setting(
+        "no", "compute each block again in backward: less memory, more time, the same result", choices=("no", "yes")
+    )
     seed: int = setting(0, "seed of split, initialisation, batches and dropout", 0, 2**63 - 1)
 
     eval_every: int = setting(250, "steps between evaluations, each of which saves a checkpoint", 1)
@@ -80,7 +89,7 @@ class Settings:
                 f"n_head must divide n_embd, but {self.n_head} heads do not divide {self.n_embd} channels; {best} would"
             )
         if self.threads == 0:
-            object.__setattr__(self, "threads", min(8, usable_cores()))
+            object.__setattr__(self, "threads", min(8, get_num_threads()))
         if self.warmup >= self.steps:
             raise ConfigError(f"warmup must be shorter than the {self.steps} steps, got {self.warmup}")
         if self.accumulate > self.batch_size:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import numpy as np
 
 from tinyllm.autograd import Tensor
-from tinyllm.autograd.fused import cross_entropy
 from tinyllm.data import eval_windows
 from tinyllm.models import GPT
 from tinyllm.train.trainer import Batch
@@ -30,7 +29,7 @@ class NextToken:
     def loss(self, batch: Batch) -> Tensor:
         """Mean over all predictions; ``input_ids`` are (B, T + 1)."""
         ids = batch["input_ids"]
-        return cross_entropy(self.model(ids[:, :-1]).logits, ids[:, 1:])
+        return self.model.next_token_loss(ids[:, :-1], ids[:, 1:])
 
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
         """The model's."""

@@ -20,7 +20,7 @@ from tinyllm.train.prepare import prepare, read, tokens_of
 from tinyllm.train.report import bits_per_character, read_log
 from tinyllm.train.settings import Settings
 from tinyllm.train.task import NextToken
-from tinyllm.train.trainer import LOG, mean_loss
+from tinyllm.train.trainer import LOG, mean_loss, shards
 
 _BATCH = 16  # windows evaluated at once,
 _LOGITS = 2**25  # unless they have more logits than this
@@ -211,7 +211,8 @@ def describe(folder: str | Path) -> dict[str, Any]:
     -------
     dict
         ``parameters``, ``vocab_size``, ``flops_per_token`` (``forward`` and ``training``), ``steps``, ``loss``,
-        ``peak_bytes`` and more; None where a folder does not tell.
+        ``step_bytes`` (about what the arrays of a training step need), ``peak_bytes`` (the most memory that the process
+        of the training held) and more; None where a folder does not tell.
     """
     folder = Path(folder)
     model, tokenizer = open_run(folder)
@@ -226,18 +227,19 @@ def describe(folder: str | Path) -> dict[str, Any]:
         "parameter_bytes": sum(p.data.nbytes for p in model.parameters()),
         "flops_per_token": {"forward": forward, "training": 3 * forward},
     }
-    steps = total = data = loss = bits = peak = tokens = None
+    steps = total = data = loss = bits = peak = tokens = step = None
     if (folder / checkpoint.FILE).exists():
         state = checkpoint.load(folder / checkpoint.FILE)
         settings = state["extra"]["settings"]
         steps, total, data = state["progress"]["step"], settings["steps"], settings["data"]
         tokens = state["progress"]["tokens"]
+        step = step_bytes(model, Settings.make(settings))
     if (folder / LOG).exists():
         results = [record["result"] for record in read_log(folder) if "result" in record]
         if results:
             loss, bits, peak = (results[-1][name] for name in ("loss", "bits_per_char", "peak_bytes"))
     told = {"data": data, "steps": steps, "steps_planned": total, "tokens_trained": tokens}
-    return facts | told | {"loss": loss, "bits_per_char": bits, "peak_bytes": peak}
+    return facts | told | {"loss": loss, "bits_per_char": bits, "step_bytes": step, "peak_bytes": peak}
 
 
 def flops_per_token(config: GPTConfig) -> int:
@@ -253,3 +255,22 @@ def flops_per_token(config: GPTConfig) -> int:
     inner = config.inner
     block = 2 * (3 * C * C + C * C + 2 * C * inner) + 2 * 2 * T * C
     return config.n_layer * block + 2 * C * config.vocab_size
+
+
+# Numbers kept for backward per token and channel of a block: the inputs of two norms (2), of four matrix products
+# (1 + 1 + 1 + 4) and of the activation (4), q, k, v and the result of attention (4), and a gradient on its way.
+_KEPT = 18
+
+
+def step_bytes(model: GPT, settings: Settings) -> int:
+    """About the memory of the arrays of a training step: parameters, AdamW's moments, gradients, activations."""
+    config = model.config
+    P, C, V = model.num_parameters(), config.n_embd, config.vocab_size
+    tokens = settings.batch_size * settings.block_size // settings.accumulate
+    pieces = shards(tokens, P, settings.threads)
+    gradients = 1 if pieces == settings.accumulate == 1 else pieces + 1  # and their sum
+    if settings.checkpoint_activations == "yes":
+        kept = (config.n_layer + _KEPT) * C
+    else:
+        kept = config.n_layer * _KEPT * C
+    return 4 * ((3 + gradients) * P + tokens * (kept + 2 * V))

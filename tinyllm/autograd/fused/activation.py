@@ -1,14 +1,18 @@
-"""GELU, exact and with tanh, as one operation."""
+"""GELU, SiLU and SwiGLU, each as one operation."""
 
 from __future__ import annotations
 
 import functools
 import math
+from typing import Any
 
 import numpy as np
 
+from tinyllm import buffers
 from tinyllm.autograd import ops
+from tinyllm.autograd.fused.rows import as_rows, divided, flat, in_order
 from tinyllm.autograd.operands import as_tensor
+from tinyllm.autograd.ops.activations import sigmoid_values
 from tinyllm.autograd.ops.special import erf as erf_values
 from tinyllm.autograd.tape import Kernel, Op, apply
 from tinyllm.autograd.tensor import Array, Operand, Tensor, namespace
@@ -19,52 +23,90 @@ _ROOT_2_OVER_PI = math.sqrt(2 / math.pi)
 _CUBIC = 0.044715
 
 
-def _ref(x: Tensor, approximate: str) -> Tensor:
+# -- GELU --------------------------------------------------------------------------------------------------------------
+
+
+def _gelu_ref(x: Tensor, bias: Tensor | None = None, *, approximate: str) -> Tensor:
+    x = x if bias is None else x + bias
     if approximate == "tanh":
         return 0.5 * x * (1 + ops.tanh(_ROOT_2_OVER_PI * (x + _CUBIC * x * x * x)))
     return 0.5 * x * (1 + ops.erf(x * _ROOT_HALF))
 
 
-def _forward(x: Array, approximate: str) -> tuple[Array, None]:
+def _gelu_forward(x: Array, bias: Array | None = None, *, approximate: str) -> tuple[Array, None]:
     xp = namespace(x)
+    x = x if bias is None else x + bias
     if approximate == "tanh":
         return 0.5 * x * (1 + xp.tanh(_ROOT_2_OVER_PI * x * (1 + _CUBIC * x * x))), None
     return 0.5 * x * (1 + erf_values(xp, x * _ROOT_HALF)), None
 
 
-def _vjp(needs: tuple[bool], g: Array, y: Array, saved: None, x: Array, approximate: str) -> tuple[Array]:
+def _gelu_vjp(
+    needs: tuple[bool, ...], g: Array, y: Array, saved: None, x: Array, bias: Array | None = None, *, approximate: str
+) -> tuple[Array, ...]:
     xp = namespace(x)
+    x = x if bias is None else x + bias
     if approximate == "tanh":
         z = xp.clip(x, -10, 10)  # beyond, the slope is 0 or 1 to the last bit, and the square must not overflow
         t = xp.tanh(_ROOT_2_OVER_PI * z * (1 + _CUBIC * z * z))
-        return (g * (0.5 * (1 + t) + 0.5 * z * (1 - t * t) * _ROOT_2_OVER_PI * (1 + 3 * _CUBIC * z * z)),)
-    z = xp.clip(x, -40, 40)
-    return (g * (0.5 * (1 + erf_values(xp, x * _ROOT_HALF)) + z * _DENSITY * xp.exp(-0.5 * z * z)),)
+        dx = g * (0.5 * (1 + t) + 0.5 * z * (1 - t * t) * _ROOT_2_OVER_PI * (1 + 3 * _CUBIC * z * z))
+    else:
+        z = xp.clip(x, -40, 40)
+        dx = g * (0.5 * (1 + erf_values(xp, x * _ROOT_HALF)) + z * _DENSITY * xp.exp(-0.5 * z * z))
+    return (dx,) if bias is None else (dx, dx.reshape(-1, bias.size).sum(axis=0))
 
 
 @functools.cache
-def _numba() -> Kernel:
+def _numba_gelu() -> Kernel:
     from tinyllm.kernels.cpu import activation as kernels
 
-    def forward(x: Array, approximate: str) -> tuple[Array, None]:
-        out = np.empty(x.shape, x.dtype)
-        kernel = kernels.gelu_tanh if approximate == "tanh" else kernels.gelu_erf
-        kernel(np.ascontiguousarray(x).reshape(-1), out.reshape(-1))
+    def forward(x: Array, bias: Array | None = None, *, approximate: str) -> tuple[Array, None]:
+        out = buffers.empty(x.shape, x.dtype)
+        if bias is None:
+            _elementwise(kernels.gelu_tanh if approximate == "tanh" else kernels.gelu_erf, x, out)
+            return out, None
+        kernel = kernels.bias_gelu_tanh if approximate == "tanh" else kernels.bias_gelu_erf
+        rows, y, b = as_rows(x, bias.size), out.reshape(-1, bias.size), flat(bias)
+        divided(lambda i, j: kernel(rows[i:j], b, y[i:j]), rows)
         return out, None
 
-    def vjp(needs: tuple[bool], g: Array, y: Array, saved: None, x: Array, approximate: str) -> tuple[Array]:
-        out = np.empty(x.shape, x.dtype)
-        kernel = kernels.gelu_tanh_vjp if approximate == "tanh" else kernels.gelu_erf_vjp
-        kernel(np.ascontiguousarray(g).reshape(-1), np.ascontiguousarray(x).reshape(-1), out.reshape(-1))
-        return (out,)
+    def vjp(
+        needs: tuple[bool, ...],
+        g: Array,
+        y: Array,
+        saved: None,
+        x: Array,
+        bias: Array | None = None,
+        *,
+        approximate: str,
+    ) -> tuple[Array, ...]:
+        dx = buffers.empty(x.shape, x.dtype)
+        if bias is None:
+            _elementwise(kernels.gelu_tanh_vjp if approximate == "tanh" else kernels.gelu_erf_vjp, g, x, dx)
+            return (dx,)
+        kernel = kernels.bias_gelu_tanh_vjp if approximate == "tanh" else kernels.bias_gelu_erf_vjp
+        g_rows, rows, dx_rows, b = as_rows(g, bias.size), as_rows(x, bias.size), dx.reshape(-1, bias.size), flat(bias)
+
+        def of_range(i: int, j: int) -> tuple[Array]:
+            dbias = np.empty(b.size, b.dtype)
+            kernel(g_rows[i:j], rows[i:j], b, dx_rows[i:j], dbias)
+            return (dbias,)
+
+        return dx, *in_order(divided(of_range, rows))
 
     return Kernel(forward, vjp)
 
 
-_gelu = Op("gelu", ref=_ref, impls={"numpy": lambda: Kernel(_forward, _vjp), "numba": _numba})
+def _elementwise(kernel: Any, *arrays: Array) -> None:
+    """A kernel over (n,) arrays, the inputs and then the outputs, on arrays of any one shape."""
+    rows = [flat(a) for a in arrays]
+    divided(lambda i, j: kernel(*(a[i:j] for a in rows)), rows[0])
 
 
-def gelu(x: Operand, approximate: str = "none") -> Tensor:
+_gelu = Op("gelu", ref=_gelu_ref, impls={"numpy": lambda: Kernel(_gelu_forward, _gelu_vjp), "numba": _numba_gelu})
+
+
+def gelu(x: Operand, approximate: str = "none", *, bias: Operand | None = None) -> Tensor:
     """``x F(x)``, F the distribution function of the standard normal law.
 
     Parameters
@@ -73,11 +115,13 @@ def gelu(x: Operand, approximate: str = "none") -> Tensor:
     approximate : {"none", "tanh"}
         The exact function, by erf, or ``0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))``. The two differ by up to
         5e-4: a model computes right only with the one it was trained with.
+    bias : (C,), optional
+        Added to `x` (..., C) first. This spares a linear map before it a pass over memory in each direction.
 
     Raises
     ------
     ValueError
-        If `approximate` is neither.
+        If `approximate` is neither, or the bias does not fit.
 
     Notes
     -----
@@ -85,7 +129,128 @@ def gelu(x: Operand, approximate: str = "none") -> Tensor:
     """
     if approximate not in ("none", "tanh"):
         raise ValueError(f"gelu: approximate must be 'none' or 'tanh', got {approximate!r}")
+    x = _floating("gelu", x)
+    if bias is None:
+        return apply(_gelu, x, approximate=approximate)
+    bias = as_tensor(bias, like=(x,))
+    if x.ndim == 0 or bias.shape != x.shape[-1:]:
+        raise ValueError(f"gelu: x {x.shape} needs a bias of the shape of its last axis, got {bias.shape}")
+    dtype = np.result_type(x.dtype, bias.dtype)
+    return apply(_gelu, ops.astype(x, dtype), ops.astype(bias, dtype), approximate=approximate)
+
+
+def _floating(name: str, x: Operand) -> Tensor:
     x = as_tensor(x)
     if x.dtype.kind != "f":
-        raise TypeError(f"gelu needs floating numbers, got {x.dtype}; convert them with astype")
-    return apply(_gelu, x, approximate=approximate)
+        raise TypeError(f"{name} needs floating numbers, got {x.dtype}; convert them with astype")
+    return x
+
+
+# -- SiLU and SwiGLU ---------------------------------------------------------------------------------------------------
+
+
+def _silu_ref(x: Tensor) -> Tensor:
+    return x * ops.sigmoid(x)
+
+
+def _silu_forward(x: Array) -> tuple[Array, None]:
+    return x * sigmoid_values(namespace(x), x), None
+
+
+def _silu_vjp(needs: tuple[bool], g: Array, y: Array, saved: None, x: Array) -> tuple[Array]:
+    s = sigmoid_values(namespace(x), x)
+    return (g * s * (1 + x * (1 - s)),)
+
+
+def _swiglu_ref(gate: Tensor, up: Tensor) -> Tensor:
+    return gate * ops.sigmoid(gate) * up
+
+
+def _swiglu_forward(gate: Array, up: Array) -> tuple[Array, None]:
+    return gate * sigmoid_values(namespace(gate), gate) * up, None
+
+
+def _swiglu_vjp(
+    needs: tuple[bool, bool], g: Array, y: Array, saved: None, gate: Array, up: Array
+) -> tuple[Array, Array]:
+    s = sigmoid_values(namespace(gate), gate)
+    return g * up * s * (1 + gate * (1 - s)), g * gate * s
+
+
+@functools.cache
+def _numba_silu() -> Kernel:
+    from tinyllm.kernels.cpu import activation as kernels
+
+    def forward(x: Array) -> tuple[Array, None]:
+        out = buffers.empty(x.shape, x.dtype)
+        _elementwise(kernels.silu, x, out)
+        return out, None
+
+    def vjp(needs: tuple[bool], g: Array, y: Array, saved: None, x: Array) -> tuple[Array]:
+        dx = buffers.empty(x.shape, x.dtype)
+        _elementwise(kernels.silu_vjp, g, x, dx)
+        return (dx,)
+
+    return Kernel(forward, vjp)
+
+
+@functools.cache
+def _numba_swiglu() -> Kernel:
+    from tinyllm.kernels.cpu import activation as kernels
+
+    def forward(gate: Array, up: Array) -> tuple[Array, None]:
+        out = buffers.empty(gate.shape, gate.dtype)
+        _elementwise(kernels.swiglu, gate, up, out)
+        return out, None
+
+    def vjp(needs: tuple[bool, bool], g: Array, y: Array, saved: None, gate: Array, up: Array) -> tuple[Array, Array]:
+        dgate, dup = buffers.empty(gate.shape, gate.dtype), buffers.empty(gate.shape, gate.dtype)
+        _elementwise(kernels.swiglu_vjp, g, gate, up, dgate, dup)
+        return dgate, dup
+
+    return Kernel(forward, vjp)
+
+
+_silu = Op(
+    "silu",
+    ref=_silu_ref,
+    impls={"numpy": lambda: Kernel(_silu_forward, _silu_vjp), "numba": _numba_silu},
+)
+_swiglu = Op(
+    "swiglu",
+    ref=_swiglu_ref,
+    impls={"numpy": lambda: Kernel(_swiglu_forward, _swiglu_vjp), "numba": _numba_swiglu},
+)
+
+
+def silu(x: Operand) -> Tensor:
+    """``x * sigmoid(x)``, also called swish.
+
+    Notes
+    -----
+    Source: Hendrycks and Gimpel 2016, section 2; Ramachandran, Zoph and Le 2017.
+    """
+    return apply(_silu, _floating("silu", x))
+
+
+def swiglu(gate: Operand, up: Operand) -> Tensor:
+    """``silu(gate) * up``: what stands between the matrices of a gated feed-forward network.
+
+    Parameters
+    ----------
+    gate, up : floating, of one shape
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
+
+    Notes
+    -----
+    Source: Shazeer 2020, eq. 6.
+    """
+    gate, up = _floating("swiglu", gate), _floating("swiglu", up)
+    if gate.shape != up.shape:
+        raise ValueError(f"swiglu: gate {gate.shape} and up {up.shape} must have the same shape")
+    dtype = np.result_type(gate.dtype, up.dtype)
+    return apply(_swiglu, ops.astype(gate, dtype), ops.astype(up, dtype))

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from tinyllm import buffers
 from tinyllm.autograd import ops
+from tinyllm.autograd.fused.rows import divided
 from tinyllm.autograd.fused.softmax import log_softmax
 from tinyllm.autograd.operands import as_tensor
 from tinyllm.autograd.ops.losses import reduced
@@ -74,7 +76,12 @@ def _numba() -> Kernel:
     ) -> tuple[Array, Any]:
         logits = np.ascontiguousarray(logits)
         losses, lse = np.empty(len(logits), logits.dtype), np.empty(len(logits), logits.dtype)
-        kernels.cross_entropy(logits, target, weight, label_smoothing, ignore_index, losses, lse)
+
+        def of_range(i: int, j: int) -> None:
+            out = losses[i:j], lse[i:j]
+            kernels.cross_entropy(logits[i:j], target[i:j], weight, label_smoothing, ignore_index, *out)
+
+        divided(of_range, logits)
         return losses, lse
 
     def vjp(
@@ -89,8 +96,13 @@ def _numba() -> Kernel:
         label_smoothing: float,
     ) -> tuple[Array | None, ...]:
         logits, g = np.ascontiguousarray(logits), np.ascontiguousarray(g)
-        out = np.empty_like(logits)
-        kernels.cross_entropy_vjp(g, logits, target, weight, label_smoothing, ignore_index, lse, out)
+        out = buffers.empty(logits.shape, logits.dtype)
+
+        def of_range(i: int, j: int) -> None:
+            settings = target[i:j], weight, label_smoothing, ignore_index
+            kernels.cross_entropy_vjp(g[i:j], logits[i:j], *settings, lse[i:j], out[i:j])
+
+        divided(of_range, logits)
         return out, None, None
 
     return Kernel(forward, vjp)
@@ -156,10 +168,7 @@ def cross_entropy(
             f"of shape {logits.shape}, got {target.dtype} of shape {target.shape}"
         )
     flat = ops.reshape(ops.astype(target, np.int64), (target.size,))
-    kept = flat != ignore_index
-    ids = flat._storage.array
-    if (bad := ids[kept._storage.array & ((ids < 0) | (ids >= classes))]).size:
-        raise IndexError(f"cross_entropy: target {int(bad[0])} is outside the classes 0..{classes - 1}")
+    check_classes(flat, ignore_index, classes)
     losses = apply(
         _cross_entropy,
         ops.reshape(logits, (target.size, classes)),
@@ -169,9 +178,19 @@ def cross_entropy(
         label_smoothing=label_smoothing,
     )
     if reduction == "mean":
+        kept = flat != ignore_index
         counted = ops.where(kept, weight[ops.where(kept, flat, 0)], 0.0)
         return ops.sum(losses) / ops.sum(counted)
     return reduced(ops.reshape(losses, target.shape), reduction)
+
+
+def check_classes(target: Tensor, ignore_index: int, classes: int) -> int:
+    """The number of targets that count; raise unless each of them is one of ``0 .. classes - 1``."""
+    ids = target._storage.array
+    kept = ids != ignore_index
+    if (bad := ids[kept & ((ids < 0) | (ids >= classes))]).size:
+        raise IndexError(f"cross_entropy: target {int(bad[0])} is outside the classes 0..{classes - 1}")
+    return int(kept.sum())
 
 
 def _against_distribution(

@@ -6,9 +6,12 @@ import functools
 
 import numpy as np
 
+from tinyllm import buffers
 from tinyllm.autograd import ops
+from tinyllm.autograd.fused.rows import as_rows, divided
 from tinyllm.autograd.operands import as_tensor
 from tinyllm.autograd.ops.indexing import check_ids
+from tinyllm.autograd.sparse import Sparse
 from tinyllm.autograd.tape import Kernel, Op, apply
 from tinyllm.autograd.tensor import Array, Operand, Tensor, namespace
 
@@ -39,17 +42,25 @@ def _vjp(
 def _numba() -> Kernel:
     from tinyllm.kernels.cpu import embedding as kernels
 
+    def forward(weight: Array, ids: Array, padding_idx: int | None) -> tuple[Array, None]:
+        table, places = np.ascontiguousarray(weight), np.ascontiguousarray(ids, dtype=np.int64).reshape(-1)
+        out = buffers.empty((places.size, table.shape[1]), table.dtype)
+        divided(lambda i, j: kernels.embedding(table, places[i:j], out[i:j]), out)
+        return out.reshape(*ids.shape, table.shape[1]), None
+
     def vjp(
         needs: tuple[bool, bool], g: Array, y: Array, saved: None, weight: Array, ids: Array, padding_idx: int | None
-    ) -> tuple[Array, None]:
-        out = np.empty(weight.shape, weight.dtype)
-        flat = np.ascontiguousarray(ids, dtype=np.int64).reshape(-1)
-        kernels.embedding_vjp(np.ascontiguousarray(g).reshape(len(flat), weight.shape[1]), flat, out)
+    ) -> tuple[Tensor, None]:
+        places, g_rows = ids.astype(np.int64).reshape(-1), as_rows(g, weight.shape[1])
         if padding_idx is not None:
-            out[padding_idx] = 0
-        return out, None
+            places[places == padding_idx] = -1  # no row
 
-    return Kernel(_forward, vjp)
+        def add_to(table: Array) -> None:
+            divided(lambda i, j: kernels.embedding_vjp(g_rows, places, i, table[i:j]), table)
+
+        return Sparse(weight.shape, weight.dtype, add_to), None
+
+    return Kernel(forward, vjp)
 
 
 _embedding = Op("embedding", ref=_ref, impls={"numpy": lambda: Kernel(_forward, _vjp), "numba": _numba})

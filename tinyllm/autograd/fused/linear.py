@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tinyllm.autograd import ops
+from tinyllm.autograd.arrays import add_to, matmul
 from tinyllm.autograd.operands import as_tensor
 from tinyllm.autograd.tape import Kernel, Op, apply
 from tinyllm.autograd.tensor import Array, Operand, Tensor
@@ -18,9 +19,9 @@ def _ref(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def _forward(x: Array, weight: Array, bias: Array | None = None) -> tuple[Array, Any]:
-    out = x.reshape(-1, weight.shape[1]) @ weight.T
+    out = matmul(x.reshape(-1, weight.shape[1]), weight.T)
     if bias is not None:
-        out += bias
+        out = add_to(out, bias)
     return out.reshape(*x.shape[:-1], weight.shape[0]), None
 
 
@@ -29,10 +30,10 @@ def _vjp(
 ) -> tuple[Array | None, ...]:
     g = g.reshape(-1, weight.shape[0])
     rows = x.reshape(-1, weight.shape[1])
-    dx = (g @ weight).reshape(x.shape) if needs[0] else None
+    dx = matmul(g, weight).reshape(x.shape) if needs[0] else None
     dweight = None
     if needs[1]:  # in the order of axes that the weight itself has in memory, which may be a transpose
-        dweight = (rows.T @ g).T if weight.strides[0] < weight.strides[1] else g.T @ rows
+        dweight = matmul(rows.T, g).T if weight.strides[0] < weight.strides[1] else matmul(g.T, rows)
     return (dx, dweight) if bias is None else (dx, dweight, g.sum(axis=0) if needs[2] else None)
 
 

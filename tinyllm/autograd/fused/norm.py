@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from tinyllm import buffers
 from tinyllm.autograd import ops
+from tinyllm.autograd.fused.rows import as_rows, divided, flat, in_order
 from tinyllm.autograd.operands import as_tensor
 from tinyllm.autograd.tape import Kernel, Op, apply
 from tinyllm.autograd.tensor import Array, Operand, Storage, Tensor, namespace
@@ -69,31 +71,30 @@ def _rms_norm_vjp(
 # -- Numba -------------------------------------------------------------------------------------------------------------
 
 
-def _rows(a: Array, size: int) -> Array:
-    return np.ascontiguousarray(a).reshape(-1, size)
-
-
-def _flat(a: Array) -> Array:
-    return np.ascontiguousarray(a).reshape(-1)
-
-
 @functools.cache
 def _numba_layer_norm() -> Kernel:
     from tinyllm.kernels.cpu import norm as kernels
 
     def forward(x: Array, weight: Array, bias: Array, eps: float) -> tuple[Array, Any]:
-        rows = _rows(x, weight.size)
-        out, mean, rstd = np.empty_like(rows), np.empty(len(rows), x.dtype), np.empty(len(rows), x.dtype)
-        kernels.layer_norm(rows, _flat(weight), _flat(bias), eps, out, mean, rstd)
+        rows, w, b = as_rows(x, weight.size), flat(weight), flat(bias)
+        out = buffers.empty(rows.shape, x.dtype)
+        mean, rstd = np.empty((2, len(rows)), x.dtype)
+        divided(lambda i, j: kernels.layer_norm(rows[i:j], w, b, eps, out[i:j], mean[i:j], rstd[i:j]), rows)
         return out.reshape(x.shape), (mean, rstd)
 
     def vjp(
         needs: tuple[bool, ...], g: Array, y: Array, saved: Any, x: Array, weight: Array, bias: Array, eps: float
     ) -> tuple[Array, ...]:
-        rows = _rows(x, weight.size)
-        dx, dweight, dbias = np.empty_like(rows), np.empty(weight.size, x.dtype), np.empty(weight.size, x.dtype)
         mean, rstd = saved
-        kernels.layer_norm_vjp(_rows(g, weight.size), rows, _flat(weight), mean, rstd, dx, dweight, dbias)
+        g_rows, rows, w = as_rows(g, weight.size), as_rows(x, weight.size), flat(weight)
+        dx = buffers.empty(rows.shape, x.dtype)
+
+        def of_range(i: int, j: int) -> tuple[Array, Array]:
+            dweight, dbias = np.empty(w.size, w.dtype), np.empty(w.size, w.dtype)
+            kernels.layer_norm_vjp(g_rows[i:j], rows[i:j], w, mean[i:j], rstd[i:j], dx[i:j], dweight, dbias)
+            return dweight, dbias
+
+        dweight, dbias = in_order(divided(of_range, rows))
         return dx.reshape(x.shape), dweight.reshape(weight.shape), dbias.reshape(bias.shape)
 
     return Kernel(forward, vjp)
@@ -104,17 +105,23 @@ def _numba_rms_norm() -> Kernel:
     from tinyllm.kernels.cpu import norm as kernels
 
     def forward(x: Array, weight: Array, eps: float) -> tuple[Array, Any]:
-        rows = _rows(x, weight.size)
-        out, rstd = np.empty_like(rows), np.empty(len(rows), x.dtype)
-        kernels.rms_norm(rows, _flat(weight), eps, out, rstd)
+        rows, w = as_rows(x, weight.size), flat(weight)
+        out, rstd = buffers.empty(rows.shape, x.dtype), np.empty(len(rows), x.dtype)
+        divided(lambda i, j: kernels.rms_norm(rows[i:j], w, eps, out[i:j], rstd[i:j]), rows)
         return out.reshape(x.shape), rstd
 
     def vjp(
         needs: tuple[bool, ...], g: Array, y: Array, rstd: Any, x: Array, weight: Array, eps: float
     ) -> tuple[Array, ...]:
-        rows = _rows(x, weight.size)
-        dx, dweight = np.empty_like(rows), np.empty(weight.size, x.dtype)
-        kernels.rms_norm_vjp(_rows(g, weight.size), rows, _flat(weight), rstd, dx, dweight)
+        g_rows, rows, w = as_rows(g, weight.size), as_rows(x, weight.size), flat(weight)
+        dx = buffers.empty(rows.shape, x.dtype)
+
+        def of_range(i: int, j: int) -> tuple[Array]:
+            dweight = np.empty(w.size, w.dtype)
+            kernels.rms_norm_vjp(g_rows[i:j], rows[i:j], w, rstd[i:j], dx[i:j], dweight)
+            return (dweight,)
+
+        (dweight,) = in_order(divided(of_range, rows))
         return dx.reshape(x.shape), dweight.reshape(weight.shape)
 
     return Kernel(forward, vjp)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import Any
 
 import numpy as np
 
+from tinyllm import buffers
 from tinyllm.autograd import ops
+from tinyllm.autograd.fused.rows import divided
 from tinyllm.autograd.operands import as_tensor, axis_number
 from tinyllm.autograd.tape import Kernel, Op, apply
 from tinyllm.autograd.tensor import Array, Operand, Tensor, namespace
-
 
 # In both, a shift by a constant changes no derivative, and brings x, however large, to where exp and log keep digits.
 
@@ -58,11 +60,11 @@ def _log_softmax_vjp(needs: tuple[bool], g: Array, y: Array, saved: None, x: Arr
 # -- Numba: over contiguous (rows, cols), so the axis goes last and comes back -----------------------------------------
 
 
-def _along_last(kernel: object, axis: int, *arrays: Array) -> Array:
+def _along_last(kernel: Any, axis: int, *arrays: Array) -> Array:
     moved = [np.ascontiguousarray(np.moveaxis(a, axis, -1)) for a in arrays]
-    out = np.empty_like(moved[0])
+    out = buffers.empty(moved[0].shape, moved[0].dtype)
     rows = [a.reshape(math.prod(a.shape[:-1]), a.shape[-1]) for a in (*moved, out)]
-    kernel(*rows)  # type: ignore[operator]
+    divided(lambda i, j: kernel(*(a[i:j] for a in rows)), rows[0])
     return np.moveaxis(out, -1, axis)
 
 
@@ -87,12 +89,16 @@ def _numba_log_softmax() -> Kernel:
 
 
 _softmax_op = Op(
-    "softmax", ref=_softmax_ref, impls={"numpy": lambda: Kernel(_softmax, _softmax_vjp), "numba": _numba_softmax}
+    "softmax",
+    ref=_softmax_ref,
+    impls={"numpy": lambda: Kernel(_softmax, _softmax_vjp), "numba": _numba_softmax},
+    compiled_from=8192,
 )
 _log_softmax_op = Op(
     "log_softmax",
     ref=_log_softmax_ref,
     impls={"numpy": lambda: Kernel(_log_softmax, _log_softmax_vjp), "numba": _numba_log_softmax},
+    compiled_from=8192,
 )
 
 

@@ -1,6 +1,6 @@
 """The differentiable operations: about 45 primitives with a rule each, and everything that is composed of them."""
 
-from tinyllm.autograd.ops.activations import elu, leaky_relu, relu, sigmoid, silu, softplus
+from tinyllm.autograd.ops.activations import elu, leaky_relu, relu, sigmoid, softplus
 from tinyllm.autograd.ops.dropout import dropout
 from tinyllm.autograd.ops.elementwise import (
     abs,
@@ -160,7 +160,6 @@ __all__ = [
     "round",
     "sigmoid",
     "sign",
-    "silu",
     "sin",
     "softplus",
     "sort",

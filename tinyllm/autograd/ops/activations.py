@@ -1,4 +1,4 @@
-"""Activation functions (F-ACT and its successors), apart from GELU, which is fused."""
+"""Activation functions (F-ACT and its successors), apart from GELU and SiLU, which are fused."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from tinyllm.autograd.tape import apply
 from tinyllm.autograd.tensor import Array, Operand, Tensor
 
 
-def _sigmoid_values(xp: Any, x: Array) -> Array:
+def sigmoid_values(xp: Any, x: Array) -> Array:
+    """The sigmoid of an array."""
     e = xp.exp(-xp.abs(x))  # never above 1, so nothing overflows
     return xp.where(x >= 0, 1, e).astype(e.dtype) / (1 + e)
 
@@ -20,7 +21,7 @@ def _softplus_values(xp: Any, x: Array) -> Array:
     return xp.maximum(x, 0) + xp.log1p(xp.exp(-xp.abs(x)))
 
 
-_sigmoid = primitive("sigmoid", lambda g, y, x: g * y * (1 - y), forward=_sigmoid_values)
+_sigmoid = primitive("sigmoid", lambda g, y, x: g * y * (1 - y), forward=sigmoid_values, arithmetic=True)
 _softplus = primitive("softplus", lambda g, y, x: g * sigmoid(x), forward=_softplus_values)
 _relu = primitive("relu", lambda g, y, x: where(x > 0, g, 0.0), forward=lambda xp, x: xp.maximum(x, 0))
 
@@ -50,9 +51,3 @@ def elu(x: Operand, alpha: float = 1.0) -> Tensor:
     """`x` where positive, else ``alpha * (exp(x) - 1)`` (Clevert 2016, eq. 15)."""
     x = as_tensor(x)
     return where(greater(x, 0), x, alpha * expm1(clip(x, max=0)))  # the clip keeps the branch not taken finite
-
-
-def silu(x: Operand) -> Tensor:
-    """``x * sigmoid(x)``, also called swish."""
-    x = as_tensor(x)
-    return x * sigmoid(x)

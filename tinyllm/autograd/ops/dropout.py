@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from tinyllm import buffers
 from tinyllm.autograd.operands import as_tensor
 from tinyllm.autograd.ops.elementwise import astype
-from tinyllm.autograd.ops.primitive import primitive
 from tinyllm.autograd.ops.shape import zeros_like
 from tinyllm.autograd.random import Key, next_key, uniform
-from tinyllm.autograd.tape import Op, apply
-from tinyllm.autograd.tensor import Array, Operand, Tensor
+from tinyllm.autograd.tape import Kernel, Op, apply
+from tinyllm.autograd.tensor import Array, Operand, Tensor, namespace
 
 
 def dropout_factor(xp: Any, key: Key, shape: tuple[int, ...], p: float, dtype: np.dtype) -> Array:
@@ -20,12 +22,44 @@ def dropout_factor(xp: Any, key: Key, shape: tuple[int, ...], p: float, dtype: n
     return (uniform(xp, key, shape) >= xp.float32(p)).astype(dtype) * dtype.type(1 / (1 - p))
 
 
+def _ref(x: Tensor, p: float, key: Key) -> Tensor:
+    return x * Tensor(dropout_factor(namespace(x._storage.array), key, x.shape, p, x.dtype))
+
+
 # Dropout is linear and diagonal, so it is its own adjoint, with the same key.
-_dropout: Op = primitive(
-    "dropout",
-    lambda g, y, x, p, key: apply(_dropout, g, p=p, key=key),
-    forward=lambda xp, x, p, key: x * dropout_factor(xp, key, x.shape, p, x.dtype),
-)
+
+
+def _kernel(values: Callable[[Array, float, Key], Array]) -> Kernel:
+    return Kernel(
+        lambda x, p, key: (values(x, p, key), None),
+        lambda needs, g, y, saved, x, p, key: (values(g, p, key),),
+    )
+
+
+def _numpy_values(x: Array, p: float, key: Key) -> Array:
+    return x * dropout_factor(namespace(x), key, x.shape, p, x.dtype)
+
+
+@functools.cache
+def _numba() -> Kernel:
+    from tinyllm.autograd.fused.rows import divided
+    from tinyllm.kernels.cpu import dropout as kernels
+
+    def values(x: Array, p: float, key: Key) -> Array:
+        out = buffers.empty(x.shape, x.dtype)
+        rows = np.ascontiguousarray(x).reshape(len(x) if x.ndim else 1, -1)
+        words = np.array([key.seed & 0xFFFFFFFF, key.seed >> 32 & 0xFFFFFFFF, key.step, key.layer], dtype=np.uint64)
+        to = out.reshape(rows.shape)
+        divided(
+            lambda i, j: kernels.dropout(rows[i:j], words, key.sample + i, float(p), 1 / (1 - p), to[i:j]),
+            rows,
+        )
+        return out
+
+    return _kernel(values)
+
+
+_dropout = Op("dropout", ref=_ref, impls={"numpy": functools.cache(lambda: _kernel(_numpy_values)), "numba": _numba})
 
 
 def dropout(x: Operand, p: float = 0.5, training: bool = True, rng: np.random.Generator | None = None) -> Tensor:

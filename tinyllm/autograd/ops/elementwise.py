@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from tinyllm.autograd import ops
+from tinyllm.autograd.arrays import copied
 from tinyllm.autograd.operands import as_tensor, as_tensors
 from tinyllm.autograd.ops.primitive import primitive
 from tinyllm.autograd.ops.special import erf as _erf_values
@@ -24,8 +25,10 @@ from tinyllm.autograd.tensor import Operand, Tensor
 
 _add = primitive("add", lambda g, y, a, b: g, lambda g, y, a, b: g, elementwise=True)
 _subtract = primitive("subtract", lambda g, y, a, b: g, lambda g, y, a, b: -g, elementwise=True)
-_multiply = primitive("multiply", lambda g, y, a, b: g * b, lambda g, y, a, b: g * a, elementwise=True)
-_divide = primitive("divide", lambda g, y, a, b: g / b, lambda g, y, a, b: -g * y / b, elementwise=True)
+_multiply = primitive("multiply", lambda g, y, a, b: g * b, lambda g, y, a, b: g * a, elementwise=True, arithmetic=True)
+_divide = primitive(
+    "divide", lambda g, y, a, b: g / b, lambda g, y, a, b: -g * y / b, elementwise=True, arithmetic=True
+)
 _power = primitive(
     "power",
     # b a^(b-1), which is 0 for b = 0 even where a = 0; and a^b ln a, which is 0 where a = 0
@@ -55,15 +58,15 @@ _where = primitive(
 
 # -- rules: one argument -----------------------------------------------------------------------------------------------
 
-_negative = primitive("negative", lambda g, y, x: -g)
-_exp = primitive("exp", lambda g, y, x: g * y)
-_expm1 = primitive("expm1", lambda g, y, x: g * (y + 1))
-_log = primitive("log", lambda g, y, x: g / x)
-_log1p = primitive("log1p", lambda g, y, x: g / (1 + x))
-_sqrt = primitive("sqrt", lambda g, y, x: 0.5 * g / y)
+_negative = primitive("negative", lambda g, y, x: -g, arithmetic=True)
+_exp = primitive("exp", lambda g, y, x: g * y, arithmetic=True)
+_expm1 = primitive("expm1", lambda g, y, x: g * (y + 1), arithmetic=True)
+_log = primitive("log", lambda g, y, x: g / x, arithmetic=True)
+_log1p = primitive("log1p", lambda g, y, x: g / (1 + x), arithmetic=True)
+_sqrt = primitive("sqrt", lambda g, y, x: 0.5 * g / y, arithmetic=True)
 _sin = primitive("sin", lambda g, y, x: g * cos(x))
 _cos = primitive("cos", lambda g, y, x: -g * sin(x))
-_tanh = primitive("tanh", lambda g, y, x: g * (1 - y * y))
+_tanh = primitive("tanh", lambda g, y, x: g * (1 - y * y), arithmetic=True)
 _erf = primitive("erf", lambda g, y, x: g * (2 / math.sqrt(math.pi)) * exp(-x * x), forward=_erf_values)
 _abs = primitive("abs", lambda g, y, x: g * sign(x))
 _round = primitive("round", lambda g, y, x, decimals: ops.zeros_like(g))
@@ -78,8 +81,8 @@ _clip = primitive(
     forward=lambda xp, x, low, high: xp.minimum(xp.maximum(x, low), high),
     elementwise=True,
 )
-_astype = primitive("astype", lambda g, y, x, dtype: astype(g, x.dtype), forward=lambda xp, x, dtype: x.astype(dtype))
-_copy = primitive("copy", lambda g, y, x: g)
+_astype = primitive("astype", lambda g, y, x, dtype: astype(g, x.dtype), forward=lambda xp, x, dtype: copied(x, dtype))
+_copy = primitive("copy", lambda g, y, x: g, forward=lambda xp, x: copied(x, x.dtype))
 _identity = primitive("identity", lambda g, y, x: g, forward=lambda xp, x: x[...], view=True)
 
 # -- without derivative ------------------------------------------------------------------------------------------------
@@ -95,7 +98,7 @@ _bitwise_or = primitive("bitwise_or", elementwise=True)
 _invert = primitive("invert")
 _isnan = primitive("isnan")
 _isfinite = primitive("isfinite")
-_to_integer = primitive("astype", forward=lambda xp, x, dtype: x.astype(dtype))
+_to_integer = primitive("astype", forward=lambda xp, x, dtype: copied(x, dtype))
 
 
 def add(a: Operand, b: Operand) -> Tensor:

@@ -5,6 +5,7 @@ Each pair is one operation and its adjoint. An element that is taken twice gets 
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -12,17 +13,23 @@ import numpy as np
 from tinyllm.autograd import ops
 from tinyllm.autograd.operands import as_tensor, axis_number
 from tinyllm.autograd.ops.primitive import primitive
+from tinyllm.autograd.settings import settings
+from tinyllm.autograd.sparse import Sparse
 from tinyllm.autograd.tape import Op, apply
 from tinyllm.autograd.tensor import Array, Operand, Tensor
 
 
 def _add_at_values(xp: Any, g: Array, index: Any, shape: tuple[int, ...]) -> Array:
     out = xp.zeros(shape, dtype=g.dtype)
+    _add_values(out, index, g, xp)
+    return out
+
+
+def _add_values(out: Array, index: Any, g: Array, xp: Any = np) -> None:
     if any(_is_array(i) and i.dtype.kind != "b" for i in index):
         xp.add.at(out, index, g)  # an index may come twice
     else:
-        out[index] = g
-    return out
+        out[index] += g
 
 
 def _add_along_axis_values(xp: Any, g: Array, indices: Array, shape: tuple[int, ...], axis: int) -> Array:
@@ -33,9 +40,17 @@ def _add_along_axis_values(xp: Any, g: Array, indices: Array, shape: tuple[int, 
     return out
 
 
+def _add_where_taken(g: Tensor, y: Tensor, x: Tensor, index: Any) -> Tensor:
+    """The gradient of ``x[index]``: `g` where the elements were taken, else 0."""
+    array = g._storage.array
+    if settings.recording or type(array) is not np.ndarray:
+        return apply(_add_at, g, index=index, shape=x.shape)
+    return Sparse(x.shape, x.dtype, functools.partial(_add_values, index=index, g=array))
+
+
 _getitem = primitive(
     "getitem",
-    lambda g, y, x, index: apply(_add_at, g, index=index, shape=x.shape),
+    _add_where_taken,
     forward=lambda xp, x, index: x[index],
     view=True,
 )

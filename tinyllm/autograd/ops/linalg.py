@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from tinyllm import threads
 from tinyllm.autograd import ops
+from tinyllm.autograd.arrays import matmul as product
 from tinyllm.autograd.operands import as_tensor, broadcast_shape
 from tinyllm.autograd.ops.primitive import primitive
 from tinyllm.autograd.tape import Op, apply
@@ -14,7 +16,8 @@ from tinyllm.autograd.tensor import Array, Operand, Tensor
 
 
 def _einsum_values(xp: Any, *arrays: Array, spec: str) -> Array:
-    return xp.einsum(spec, *arrays, optimize=True)
+    with threads.blas_on_caller():
+        return xp.einsum(spec, *arrays, optimize=True)
 
 
 def _einsum_rule(i: int, g: Tensor, y: Tensor, *xs: Tensor, spec: str) -> Tensor:
@@ -26,7 +29,12 @@ def _einsum_rule(i: int, g: Tensor, y: Tensor, *xs: Tensor, spec: str) -> Tensor
     return apply(_einsum, g, *(xs[j] for j in others), spec=back)
 
 
-_matmul = primitive("matmul", lambda g, y, a, b: g @ b.mT, lambda g, y, a, b: a.mT @ g)
+_matmul = primitive(
+    "matmul",
+    lambda g, y, a, b: g @ b.mT,
+    lambda g, y, a, b: a.mT @ g,
+    forward=lambda xp, a, b: product(a, b),
+)
 # A single operand whose axes are only permuted comes back as a view.
 _einsum = Op("einsum", _einsum_values, _einsum_rule, view=True)
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
+from tinyllm.autograd.arrays import LARGE, into_buffer
 from tinyllm.autograd.tape import Op
 from tinyllm.autograd.tensor import Array, Tensor
 
@@ -17,6 +20,7 @@ def primitive(
     forward: Callable[..., Array] | None = None,
     elementwise: bool = False,
     view: bool = False,
+    arithmetic: bool = False,
 ) -> Op:
     """An operation with one rule ``rule(g, y, *inputs, **params)`` per argument.
 
@@ -33,9 +37,16 @@ def primitive(
         Whether the operands are broadcast against each other and brought to one dtype first.
     view : bool
         Whether the result may share memory with the first operand.
+    arithmetic : bool
+        Whether the rules use operators alone, and never give `g` itself.
     """
+    ufunc = getattr(np, name, None)
 
     def by_name(xp: Any, *arrays: Array, **params: Any) -> Array:
+        if xp is np and type(ufunc) is np.ufunc:
+            for a in arrays:
+                if a.size >= LARGE:
+                    return into_buffer(ufunc, arrays)
         return getattr(xp, name)(*arrays, **params)
 
-    return Op(name, forward or by_name, vjps, elementwise=elementwise, view=view)
+    return Op(name, forward or by_name, vjps, elementwise=elementwise, view=view, arithmetic=arithmetic)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from tinyllm import buffers
 from tinyllm.autograd import ops
 from tinyllm.autograd.operands import as_tensor, axis_number, broadcast_shape
 from tinyllm.autograd.ops.primitive import primitive
@@ -31,7 +32,11 @@ def _part(i: int, g: Tensor, y: Tensor, *xs: Tensor, axis: int) -> Tensor:
 
 
 def _concatenate_values(xp: Any, *arrays: Array, axis: int) -> Array:
-    return xp.concatenate(arrays, axis=axis)
+    if xp is not np:
+        return xp.concatenate(arrays, axis=axis)
+    shape = list(arrays[0].shape)
+    shape[axis] = builtins.sum(a.shape[axis] for a in arrays)
+    return np.concatenate(arrays, axis=axis, out=buffers.empty(tuple(shape), arrays[0].dtype))
 
 
 _reshape = primitive("reshape", lambda g, y, x, shape: reshape(g, x.shape), view=True)

@@ -1,4 +1,4 @@
-"""Steps of Adam (Kingma, Ba 2015, algorithm 1) and AdamW (Loshchilov, Hutter 2019, algorithm 2); a sum of squares.
+"""Steps of Adam (Kingma, Ba 2015, algorithm 1) and AdamW (Loshchilov, Hutter 2019, algorithm 2), and the norm.
 
     m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2;  p -= lr (m / bias1) / (sqrt(v / bias2) + eps)
 
@@ -35,13 +35,17 @@ def adamw(
     weight_decay: float,
     bias1: float,
     bias2: float,
+    scale: float = 1.0,
 ) -> None:
-    """AdamW step, in place on `p` and its moments `m`, `v`, for the gradient `g`, all (n,); bias is 1 - beta^t."""
+    """AdamW step, in place on `p` and its moments `m`, `v`, for the gradient ``scale * g``, all (n,).
+
+    bias is 1 - beta^t.
+    """
     number = p.dtype.type
     rate, fresh1, fresh2, root = number(lr / bias1), number(1 - beta1), number(1 - beta2), number(1 / np.sqrt(bias2))
-    beta2, eps, keep = number(beta2), number(eps), number(1 - lr * weight_decay)
+    beta2, eps, keep, scale = number(beta2), number(eps), number(1 - lr * weight_decay), number(scale)
     for i in range(p.size):
-        p[i], m[i], v[i] = step(keep * p[i], g[i], m[i], v[i], rate, fresh1, beta2, fresh2, eps, root)
+        p[i], m[i], v[i] = step(keep * p[i], scale * g[i], m[i], v[i], rate, fresh1, beta2, fresh2, eps, root)
 
 
 @jit
@@ -57,13 +61,26 @@ def adam(
     weight_decay: float,
     bias1: float,
     bias2: float,
+    scale: float = 1.0,
 ) -> None:
-    """Adam step, in place on `p` and its moments `m`, `v`, for the gradient `g` + weight_decay * `p`; all (n,)."""
+    """Adam step, in place on `p` and its moments `m`, `v`, for the gradient ``scale * g + weight_decay * p``."""
     number = p.dtype.type
     rate, fresh1, fresh2, root = number(lr / bias1), number(1 - beta1), number(1 - beta2), number(1 / np.sqrt(bias2))
-    beta2, eps, weight_decay = number(beta2), number(eps), number(weight_decay)
+    beta2, eps, weight_decay, scale = number(beta2), number(eps), number(weight_decay), number(scale)
     for i in range(p.size):
-        p[i], m[i], v[i] = step(p[i], g[i] + weight_decay * p[i], m[i], v[i], rate, fresh1, beta2, fresh2, eps, root)
+        gradient = scale * g[i] + weight_decay * p[i]
+        p[i], m[i], v[i] = step(p[i], gradient, m[i], v[i], rate, fresh1, beta2, fresh2, eps, root)
+
+
+@jit
+def add(a: Array, b: Array, out: Array) -> float:
+    """``out = a + b``, all (n,); returns the sum of the squares of the sums, in float64."""
+    total = 0.0
+    for i in range(a.size):
+        out[i] = a[i] + b[i]
+        value = np.float64(out[i])
+        total += value * value
+    return total
 
 
 @jit

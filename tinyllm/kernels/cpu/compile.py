@@ -11,6 +11,8 @@ import numba
 import numpy.typing as npt
 from numba.extending import register_jitable
 
+from tinyllm.kernels.cpu.blas import FOUND
+
 Array = npt.NDArray[Any]
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -20,8 +22,11 @@ FAST: Any = {"fastmath": {"nsz", "arcp", "contract", "afn", "reassoc"}, "error_m
 # For functions whose rounding errors depend on the order of their operations.
 IN_ORDER: Any = {"fastmath": {"nsz", "contract"}, "error_model": "numpy"}
 
-# Numba's cache looks at the file that defines a kernel, not at functions inlined from others: this stamp is of all.
-SOURCES = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))).hexdigest()
+# Numba's cache looks at the file that defines a kernel, not at functions inlined from others, nor at the BLAS that it
+# calls: this stamp is of all.
+SOURCES = hashlib.sha256(
+    b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))) + bytes([FOUND.bits])
+).hexdigest()
 
 
 def jit(function: F) -> F:
@@ -41,10 +46,10 @@ def jit(function: F) -> F:
 
 
 def inline(function: F) -> F:
-    """Mark a helper that kernels call, compiled into each of them."""
-    return register_jitable(**FAST)(function)
+    """Mark a helper that kernels call, compiled into each of them (a loop that calls is not vectorised)."""
+    return register_jitable(forceinline=True, **FAST)(function)
 
 
 def inline_in_order(function: F) -> F:
     """Like `inline`, for a helper whose operations must be rounded in the order written."""
-    return register_jitable(**IN_ORDER)(function)
+    return register_jitable(forceinline=True, **IN_ORDER)(function)

@@ -14,7 +14,7 @@ import numpy as np
 
 from tinyllm.kernels.cpu.compile import Array, jit
 from tinyllm.kernels.cpu.mathfn import exp
-from tinyllm.kernels.cpu.rows import maximum, surprisal
+from tinyllm.kernels.cpu.rows import exponentials, maximum, surprisal
 
 
 @jit
@@ -79,3 +79,37 @@ def cross_entropy_vjp(
         for c in range(classes):
             out_row[c] = on_all * exp(row[c] - lse[i]) - on_each * weight[c]
         out_row[t] -= on_target
+
+
+@jit
+def cross_entropy_in_place(
+    logits: Array, target: Array, label_smoothing: float, ignore_index: int, scale: float, losses: Array
+) -> None:
+    """Turn logits (N, V), in place, into `scale` times the derivative of their loss, which goes to `losses` (N,).
+
+    Both for weights of 1. This is for logits that are made for their loss only, chunk after chunk, and overwritten.
+    """
+    number = logits.dtype.type
+    certainty, share = number(1 - label_smoothing), number(label_smoothing / logits.shape[1])
+    scale = number(scale)
+    for i in range(logits.shape[0]):
+        row, t = logits[i], target[i]
+        if t == ignore_index:
+            losses[i] = 0
+            for c in range(row.size):
+                row[c] = 0
+            continue
+        largest, of_target = maximum(row), row[t]
+        spread = number(0)
+        if share > 0:
+            for c in range(row.size):
+                spread += row[c] - largest
+        total = exponentials(row, largest)
+        log_total = np.log(total)
+        losses[i] = certainty * surprisal(of_target, largest, log_total)
+        if share > 0:
+            losses[i] += share * (number(row.size) * log_total - spread)
+        factor, each = scale / total, scale * share
+        for c in range(row.size):
+            row[c] = factor * row[c] - each
+        row[t] -= scale * certainty

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -26,21 +27,48 @@ class Pick(Protocol):
 
 
 class Correct(NamedTuple):
-    """A function with right rules, and a point."""
+    """A function with right rules, and a point.
+
+    An `ordinary` one must be judged whole: first derivatives, in float64, at numbers about 1.
+    """
 
     name: str
     f: Function
     inputs: list[Array]
     order: int = 1
+    ordinary: bool = False
 
 
-def alarm(case: Correct, seed: int = 0) -> str:
-    """What gradcheck says against a right rule; nothing if all is well."""
+class Answer(NamedTuple):
+    """What gradcheck says against a right rule, nothing if all is well; and how many numbers it did not judge."""
+
+    alarm: str = ""
+    unjudged: int = 0
+
+
+class Tried(NamedTuple):
+    """Many right rules: the complaints, how many were tried, and in how many of them some number was not judged."""
+
+    alarms: tuple[str, ...]
+    draws: int
+    unjudged: int
+
+
+def ask(case: Correct, seed: int = 0) -> Answer:
+    """Check a right rule."""
     try:
-        gradcheck(case.f, *case.inputs, order=case.order, seed=seed)
+        report = gradcheck(case.f, *case.inputs, order=case.order, seed=seed)
     except GradCheckError as error:
-        return f"{case.name}: {error}"
-    return ""
+        return Answer(f"{case.name}, order {case.order}, {[x.dtype.name for x in case.inputs]}: {error}")
+    if case.ordinary and report.unjudged:
+        return Answer(f"{case.name}: not judged, at an ordinary point: {report}", report.unjudged)
+    return Answer("", report.unjudged)
+
+
+def ask_all(cases: Iterable[Correct], seed: int = 0) -> Tried:
+    """Check many right rules."""
+    answers = [ask(case, seed) for case in cases]
+    return Tried(tuple(a.alarm for a in answers if a.alarm), len(answers), sum(a.unjudged > 0 for a in answers))
 
 
 # -- cases that are known to trip naive checkers -----------------------------------------------------------------------
@@ -149,7 +177,7 @@ _VALUES: dict[str, Callable[[np.random.Generator, Array], Array]] = {
     "all equal": lambda rng, x: np.full(x.shape, rng.normal()),
 }
 
-_LAYOUTS: dict[str, Callable[[Function], Function]] = {
+LAYOUTS: dict[str, Callable[[Function], Function]] = {
     "contiguous": lambda f: f,
     "transposed": lambda f: lambda *xs: f(*(x.T for x in xs)),
     "reversed": lambda f: lambda *xs: f(*(tl.flip(x) for x in xs)),
@@ -163,7 +191,7 @@ def draw(pick: Pick) -> Correct:
     shape = pick(_SHAPES)
     place = pick(list(_VALUES))
     values = _VALUES[place]
-    layout = pick(list(_LAYOUTS))
+    layout = pick(list(LAYOUTS))
     kind = pick(["elementwise", "along the last axis", "pairs"])
 
     def numbers(shape: tuple[int, ...]) -> Array:
@@ -188,7 +216,9 @@ def draw(pick: Pick) -> Correct:
     if layout == "transposed":
         inputs = [np.ascontiguousarray(x.T) for x in inputs]
     dtype, order = pick([np.float64] * 3 + [np.float32]), pick([1, 1, 2])
-    return Correct(f"{name}, {layout}", _LAYOUTS[layout](f), [x.astype(dtype) for x in inputs], order)
+    ordinary = place == "normal" and dtype is np.float64 and order == 1
+    given = [x.astype(dtype) for x in inputs]
+    return Correct(f"{name}, {layout}, {place}", LAYOUTS[layout](f), given, order, ordinary)
 
 
 def defined(case: Correct) -> bool:
@@ -197,19 +227,19 @@ def defined(case: Correct) -> bool:
         return not np.isnan(case.f(*(Tensor(x) for x in case.inputs)).data).any()
 
 
-def trap_alarms(seed: int) -> list[str]:
-    """False alarms among the points that are known to trip naive checkers."""
-    return [text for case in traps() if (text := alarm(case, seed))]
+def try_traps(seed: int) -> Tried:
+    """Right rules at the points that are known to trip naive checkers."""
+    return ask_all(traps(), seed)
 
 
-def random_alarms(draws: int, seeds: tuple[int, ...]) -> list[str]:
-    """False alarms among so many random cases."""
+def try_at_random(draws: int, seeds: tuple[int, ...]) -> Tried:
+    """So many random right rules."""
     rng = np.random.default_rng(seeds)
-    said = []
-    while draws:
-        case = draw(lambda options: options[int(rng.integers(len(options)))])
-        if defined(case):
-            draws -= 1
-            if text := alarm(case):
-                said.append(text)
-    return said
+
+    def cases() -> Iterator[Correct]:
+        while True:
+            case = draw(lambda options: options[int(rng.integers(len(options)))])
+            if defined(case):
+                yield case
+
+    return ask_all(itertools.islice(cases(), draws))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -11,6 +11,9 @@ import numpy as np
 
 import tinyllm as tl
 from tinyllm.autograd import Tensor, ops
+from tinyllm.autograd.fused.attention import self_attention
+from tinyllm.autograd.fused.rotary import rotary
+from tinyllm.errors import ConfigError, nearest
 
 Array: TypeAlias = np.ndarray
 Draw: TypeAlias = Callable[[np.random.Generator], Array]
@@ -148,7 +151,20 @@ CASES: dict[str, list[Case]] = {
         _one(lambda x: tl.cross_entropy(x, _TARGET[1:], reduction="none"), real(2, 3)),
         _one(lambda x: tl.cross_entropy(x, _TARGET, _CLASS_WEIGHTS, label_smoothing=0.2), real(3, 3)),
     ],
-    "gelu": [_one(tl.gelu, real(2, 2)), _one(lambda x: tl.gelu(x, approximate="tanh"), real(2, 2))],
+    "linear_cross_entropy": [
+        _one(lambda x, w: tl.linear_cross_entropy(x, w, _TARGET), real(3, 2), real(4, 2)),
+        _one(
+            lambda x, w: tl.linear_cross_entropy(x, w, _TARGET, reduction="sum", label_smoothing=0.2),
+            real(3, 3),
+            real(3, 3),
+        ),
+    ],
+    "gelu": [
+        _one(lambda x, b: tl.gelu(x, bias=b), real(2, 2), real(2)),
+        _one(lambda x, b: tl.gelu(x, approximate="tanh", bias=b), real(2, 2), real(2)),
+    ],
+    "silu": [_one(tl.silu, real(2, 3))],
+    "swiglu": [_one(tl.swiglu, real(2, 3), real(2, 3))],
     "layer_norm": [
         _one(lambda x, w, b: tl.layer_norm(x, 4, w, b), real(3, 4), positive(4), real(4)),
         _one(lambda x, w, b: tl.layer_norm(x, (2, 3), w, b, eps=0.1), real(2, 2, 3), positive(2, 3), real(2, 3)),
@@ -169,8 +185,27 @@ CASES: dict[str, list[Case]] = {
         _one(_attend(), real(2, 3, 2), real(2, 4, 2), real(2, 4, 2), real(3, 4)),
         _one(lambda q, k, v: tl.scaled_dot_product_attention(q, k, v, _LOWER), real(3, 2), real(4, 2), real(4, 2)),
     ],
+    "self_attention": [
+        _one(lambda x: self_attention(x, 2, is_causal=True, scale=0.7), real(3, 12)),
+        _one(lambda x, m: self_attention(x, 2, m), real(2, 3, 12), real(3, 3)),
+    ],
+    "rotary": [_one(rotary, real(3, 4)), _one(lambda x: rotary(x, 10.0, offset=2), real(2, 3, 4))],
     "checkpoint": [_one(lambda x, w: tl.checkpoint(lambda a, b: ops.exp(a) * b, x, w), real(2, 3), real(2, 3))],
 }
+
+
+def rows(chosen: Sequence[str] | None = None) -> list[str]:
+    """The rows of the table that were chosen; all by default.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such row.
+    """
+    for name in chosen or ():
+        if name not in CASES:
+            raise ConfigError(f"there is no operation {name!r} with a rule{nearest(name, CASES)}")
+    return list(chosen or CASES)
 
 
 def operation(row: str) -> str:

@@ -26,6 +26,8 @@ class MutantReport:
         Complaints about right rules.
     draws : int
         How many right rules were tried.
+    unjudged : int
+        In how many of them some number was not judged.
     seed : int
     seconds : float
     """
@@ -33,6 +35,7 @@ class MutantReport:
     rules: tuple[Hunted, ...]
     alarms: tuple[str, ...]
     draws: int
+    unjudged: int
     seed: int
     seconds: float
 
@@ -67,6 +70,7 @@ class MutantReport:
             "absent": self.count(ABSENT),
             "false_alarms": list(self.alarms),
             "right_rules_tried": self.draws,
+            "not_judged": self.unjudged,
             "seed": self.seed,
             "seconds": round(self.seconds, 1),
             "rules": [
@@ -95,6 +99,7 @@ class MutantReport:
             f"{self.count(ABSENT)} that cannot be made (no axis to transpose, no broadcasting to undo, ...)"
         )
         yield f"false alarms   {len(self.alarms)} on {self.draws} right rules"
+        yield f"not judged     some number in {self.unjudged} of them, which rounding errors hide"
         seen = [(h.smallest, str(h.rule)) for h in self.rules if h.smallest is not None]
         if seen:
             (best, where_best), (worst, where_worst) = min(seen), max(seen)

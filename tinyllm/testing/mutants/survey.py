@@ -8,7 +8,7 @@ here with a reason, so that nothing is excused unseen.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 
@@ -60,9 +60,9 @@ class Rule:
         return f"{self.label}, {self.backend}"
 
 
-def rules(rows: list[str] | None = None) -> list[Rule]:
-    """Every rule of the rows named, or of all rows, on every backend that is installed."""
-    return [rule for row in CASES if rows is None or row in rows for rule in _rules_of(row)]
+def rules(rows: Collection[str] = CASES.keys()) -> list[Rule]:
+    """Every rule of the rows named, on every backend that is installed."""
+    return [rule for row in CASES if row in rows for rule in _rules_of(row)]
 
 
 def _rules_of(row: str) -> Iterator[Rule]:
@@ -169,7 +169,7 @@ EQUIVALENT: tuple[tuple[set[str], set[str], str], ...] = (
         {"output used for input"},
         _labels(
             "copy[x]; identity[x]; negative[x]; add[a b]; subtract[a b]; where[a b]; cumsum[x]; transpose[x]; "
-            "getitem[x]; dropout[x]; linear[bias]; layer_norm[bias]"
+            "getitem[x]; dropout[x]; rotary[x]; linear[bias]; layer_norm[bias]"
         ),
         "the function is linear in this argument, with coefficients that hold no input",
     ),
@@ -190,8 +190,8 @@ EQUIVALENT: tuple[tuple[set[str], set[str], str], ...] = (
             "abs[x]; copy[x]; cos[x]; erf[x]; negative[x]; relu[x]; sin[x]; softplus[x]; log[x]; log1p[x]; "
             "identity[x]; clip[x]; dropout[x]; add[a b]; subtract[a b]; multiply[a b]; divide[a]; power[a]; "
             "maximum[a b]; minimum[a b]; where[a b]; cumsum[x]; matmul[a b]; einsum[0 1]; transpose[x]; getitem[x]; "
-            "gelu[x]; layer_norm[x]; rms_norm[x]; linear[x weight]; scaled_dot_product_attention[q k v]; "
-            "checkpoint[0 1]"
+            "gelu[x]; silu[x]; swiglu[gate up]; layer_norm[x]; rms_norm[x]; linear[x weight]; "
+            "scaled_dot_product_attention[q k v]; rotary[x]; checkpoint[0 1]"
         ),
         "the rule does not look at the output",
     ),
