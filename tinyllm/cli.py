@@ -139,6 +139,23 @@ def _parser() -> argparse.ArgumentParser:
         "formulas", _formulas, "every formula of the documents; with an ID, its ladder from loops to kernels"
     )
     formulas.add_argument("id", metavar="ID", nargs="?", help="e.g. F-ATTN")
+
+    chapters = command("chapters", _chapters, "the course's chapters: execute, run, test or open them")
+    chapters.add_argument("action", choices=("build", "run", "test", "open"), help="what to do with them")
+    chapters.add_argument("numbers", metavar="NN", nargs="*", help="which chapters, such as 05 (default: all)")
+    chapters.add_argument("--full", action="store_true", help="test: with the experiments in full")
+    chapters.add_argument("--kernel", action="store_true", help="test: the first one in a real kernel too")
+
+    course = command("course", _course, "for teachers: the student edition, and grading a class")
+    tasks = course.add_subparsers(dest="task", required=True, metavar="TASK")
+    student = tasks.add_parser("student", help="the chapters without the solutions", allow_abbrev=False)
+    student.add_argument("out", metavar="OUT", help="a new folder")
+    student.add_argument("numbers", metavar="NN", nargs="*", help="which chapters (default: all)")
+    grade = tasks.add_parser("grade", help="points for each exercise of each student, as CSV", allow_abbrev=False)
+    grade.add_argument("folder", metavar="FOLDER", help="a folder for each student, with their notebooks")
+    grade.add_argument("--out", metavar="FILE.csv", help="default: printed")
+    grade.add_argument("--timeout", type=float, default=10.0, metavar="SECONDS", help="for each check (%(default)s)")
+    grade.add_argument("--memory", type=float, default=1024.0, metavar="MIB", help="for each submission (%(default)s)")
     return parser
 
 
@@ -270,6 +287,39 @@ def _formulas(options: argparse.Namespace) -> None:
         _print_json({entry.id: {name: getattr(entry, name) for name in names} for entry in entries})
     else:
         print(formulas.ladder(options.id) if options.id else formulas.listing())
+
+
+def _chapters(options: argparse.Namespace) -> int:
+    from tinyllm.course import command
+
+    if options.action == "open":
+        return command.open_chapters(options.numbers)
+    if options.action == "run":
+        command.run_chapters(options.numbers)
+        return DONE
+    if options.action == "build":
+        result = command.build_chapters(options.numbers)
+    else:
+        result = command.check_chapters(options.numbers, options.full, options.kernel)
+    faults = [fault for chapter in result.get("chapters", {}).values() for fault in chapter["faults"]]
+    if options.json:
+        _print_json(result)
+    else:
+        print("\n".join(faults) or f"{len(result.get('chapters', result.get('built', {})))} chapters, no fault")
+    return OURS if faults else DONE
+
+
+def _course(options: argparse.Namespace) -> None:
+    from tinyllm.course import command
+
+    if options.task == "student":
+        result = command.make_student_edition(options.out, options.numbers)
+        if not options.json:
+            print("\n".join(result["written"]))
+    else:
+        result = command.grade_class(options.folder, options.out, options.timeout, options.memory, options.json)
+    if options.json:
+        _print_json(result)
 
 
 def _print_json(result: dict[str, Any]) -> None:

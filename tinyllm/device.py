@@ -67,7 +67,20 @@ def to_gpu(array: np.ndarray) -> Array:
     require_gpu()
     import cupy
 
-    return cupy.asarray(array)
+    return cupy.asarray(array, order="C")
+
+
+def to_host(array: Array) -> np.ndarray:
+    """A copy as NumPy's."""
+    return array.copy() if type(array) is np.ndarray else array.get()
+
+
+def largest(x: Array, axis: int | tuple[int, ...]) -> Array:
+    """The largest elements along `axis`, which stays with length 1; -inf of none (CuPy's `max` has no `initial`)."""
+    xp = namespace(x)
+    if x.size == 0:
+        return xp.sum(x, axis=axis, keepdims=True) - np.inf
+    return xp.max(x, axis=axis, keepdims=True)
 
 
 def upload(x: Any, like: Array) -> Array:

@@ -122,6 +122,14 @@ def _reflected(f: Any) -> Any:
     return lambda self, other: wrap(f(_operand(other), self._values))
 
 
+def _in_place(f: Any) -> Any:
+    def change(self: Foreign, other: Any) -> Foreign:
+        self._values = f(self._values, _operand(other))
+        return self
+
+    return change
+
+
 def _method(name: str) -> Any:
     def method(self: Foreign, *args: Any, **kwargs: Any) -> Any:
         return wrap(getattr(self._values, name)(*(_operand(a) for a in args), **kwargs))
@@ -136,6 +144,8 @@ def _host(name: str) -> Any:
 for _name in ("add", "sub", "mul", "truediv", "pow", "matmul", "and", "or", "xor", "lshift", "rshift"):
     setattr(Foreign, f"__{_name}__", _operator(getattr(operator, f"__{_name}__")))
     setattr(Foreign, f"__r{_name}__", _reflected(getattr(operator, f"__{_name}__")))
+for _name in ("iadd", "isub", "imul", "itruediv"):
+    setattr(Foreign, f"__{_name}__", _in_place(getattr(operator, f"__{_name}__")))
 for _name in ("lt", "le", "gt", "ge", "eq", "ne"):
     setattr(Foreign, f"__{_name}__", _operator(getattr(operator, _name)))
 for _name in (

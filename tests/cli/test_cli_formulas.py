@@ -17,7 +17,7 @@ def test_without_an_id_every_formula_has_a_line(capsys: pytest.CaptureFixture[st
 def test_with_an_id_its_ladder(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["formulas", "F-ATTN"]) == 0
     text = capsys.readouterr().out
-    for rung in ("softmax", "def attention(", "scaled_dot_product_attention", "def masked_softmax("):
+    for rung in ("softmax", "def attention(", "scaled_dot_product_attention", "def attention_vjp("):
         assert rung in text
 
 

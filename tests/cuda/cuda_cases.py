@@ -22,11 +22,11 @@ class Out(NamedTuple):
     expected: np.ndarray
     ulps: float = 16
     before: np.ndarray | None = None  # for what is changed in place
+    dtype: Any = np.float32
 
     def start(self) -> np.ndarray:
         """The array before the call: NaN, unless it is changed in place."""
-        dtype = np.float64 if self.ulps < 1 else np.float32
-        return np.full(self.expected.shape, np.nan, dtype) if self.before is None else self.before.copy()
+        return np.full(self.expected.shape, np.nan, self.dtype) if self.before is None else self.before.copy()
 
 
 class Case(NamedTuple):
@@ -178,8 +178,9 @@ def activation_cases(draw: Draw, rows: int, cols: int) -> Iterator[Case]:
 def adamw_cases(draw: Draw, size: int) -> Iterator[Case]:
     p, g, m, v = draw(size), draw(size), draw(size, scale=0.1), np.abs(draw(size))
     lr, beta1, beta2, eps, decay, bias1, bias2 = numbers = 1e-2, 0.9, 0.99, 1e-8, 0.1, 0.19, 0.0199
+    scale = 0.5
     for function in (adamw.adamw, adamw.adam):
-        p1, g1, m1, v1 = (a.astype(float) for a in (p, g, m, v))
+        p1, g1, m1, v1 = (a.astype(float) for a in (p, scale * g, m, v))
         if function is adamw.adam:
             g1 = g1 + decay * p1
         else:
@@ -187,9 +188,9 @@ def adamw_cases(draw: Draw, size: int) -> Iterator[Case]:
         m1, v1 = beta1 * m1 + (1 - beta1) * g1, beta2 * v1 + (1 - beta2) * g1**2
         p1 = p1 - lr * (m1 / bias1) / (np.sqrt(v1 / bias2) + eps)
         outs = Out(p1, 16, p), Out(m1, 16, m), Out(v1, 16, v)
-        yield Case(function.__name__, function, (outs[0], g, *outs[1:], *numbers))
+        yield Case(function.__name__, function, (outs[0], g, *outs[1:], *numbers, scale))
     total = np.array([np.sum(p.astype(float) ** 2)])
-    yield Case("sum_of_squares", adamw.sum_of_squares, (p, Out(total, 1e-6)))
+    yield Case("sum_of_squares", adamw.sum_of_squares, (p, Out(total, 1e-6, dtype=np.float64)))
 
 
 # -- products ----------------------------------------------------------------------------------------------------------

@@ -1,6 +1,8 @@
 """The CUDA kernels on a GPU, at real sizes: python -m pytest -m gpu."""
 
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import cuda_cases
@@ -8,6 +10,8 @@ import numpy as np
 import pytest
 from cuda_cases import Attention, Case, Draw
 
+import tinyllm as tl
+from tinyllm import device
 from tinyllm.errors import DeviceError
 from tinyllm.kernels.cuda import attention
 from tinyllm.kernels.cuda.compile import require_gpu
@@ -91,3 +95,41 @@ def test_attention_needs_no_memory_for_scores(cupy: Any) -> None:
     attention.attention(q, k, v, 0.125, 0, None, None, out, lse)
     attention.attention_vjp(g, q, k, v, 0.125, 0, None, None, out, lse, dq, dk, dv)
     assert pool.total_bytes() - before < T * 4 * 64
+
+
+def test_a_gpt_is_trained_as_on_the_host(cupy: Any) -> None:
+    config = tl.models.GPTConfig(n_layer=2, n_head=4, n_embd=256, n_positions=128, vocab_size=1000)
+    ids = np.random.default_rng(0).integers(1000, size=(4, 128))
+    losses, models = {}, {}
+    for where in ("cpu", "cuda"):
+        model = models[where] = tl.models.GPT(config, rng=np.random.default_rng(0)).to(where)
+        optimizer = tl.optim.AdamW(model.parameters(), lr=1e-3)
+        losses[where] = []
+        for _ in range(5):
+            with device.no_copies():
+                loss = model.loss({"input_ids": ids, "labels": ids})
+                loss.backward()
+                optimizer.step()
+                optimizer.zero_grad()
+            losses[where].append(loss.item())
+    np.testing.assert_allclose(losses["cuda"], losses["cpu"], rtol=1e-4)
+    for (name, a), (_, b) in zip(*(models[w].named_parameters() for w in ("cpu", "cuda")), strict=True):
+        np.testing.assert_allclose(b.numpy(), a.numpy(), rtol=1e-2, atol=1e-3, err_msg=name)
+
+
+def test_primitives_run_in_cupy(cupy: Any) -> None:
+    """The engine on CuPy's arrays, as `tests/autograd/test_foreign_array.py` has it on another class."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "autograd"))
+    from gradient_cases import CASES
+
+    for case in CASES:
+        here = [tl.tensor(a, requires_grad=True) for a in case.arrays]
+        there = [tl.tensor(a, requires_grad=True).to("cuda") for a in case.arrays]
+        y = case.f(*here)
+        try:
+            z = case.f(*there)
+        except TypeError as error:  # CuPy's, where the case has an operand of NumPy's beside the tensors
+            if "numpy" not in str(error).lower():
+                raise
+            continue
+        np.testing.assert_allclose(z.numpy(), y.numpy(), rtol=1e-4, atol=1e-5, err_msg=case.id)

@@ -1,7 +1,7 @@
 """The CUDA kernels as plain Python threads: right numbers, no races, no barrier too many or too few.
 
-Numba decides at its first import whether it simulates, so this takes processes of its own; `in_simulator.py` is what
-they run.
+Numba decides at its first import whether it simulates, so this takes processes of its own; `in_simulator.py` and
+`in_simulator_device.py` are what they run.
 """
 
 import os
@@ -15,12 +15,14 @@ import pytest
 pytest.importorskip("numba", reason="the simulator is Numba's")
 
 HERE = Path(__file__).parent
+FILES = [str(HERE / name) for name in ("in_simulator.py", "in_simulator_device.py")]
 PARTS = {
     "rows": "test_kernels and not matmul and not attention",
     "products": "(test_kernels and matmul) or (barrier and product)",
     "attention": "test_kernels and attention",
     "barriers of attention": "barrier and attention",
-    "simulator": "not test_kernels and not needs_every_barrier",
+    "simulator": "in_simulator.py and not test_kernels and not needs_every_barrier",
+    "device": "in_simulator_device.py",
 }
 
 
@@ -30,7 +32,7 @@ def processes() -> Iterator[dict[str, subprocess.Popen[str]]]:
     environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1", "OPENBLAS_NUM_THREADS": "1"}
     begun = {
         name: subprocess.Popen(
-            [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(HERE / "in_simulator.py"), "-k", selected],
+            [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *FILES, "-k", selected],
             cwd=HERE.parents[1],
             env=environment,
             stdout=subprocess.PIPE,
@@ -41,8 +43,9 @@ def processes() -> Iterator[dict[str, subprocess.Popen[str]]]:
     }
     yield begun
     for process in begun.values():
-        process.kill()
-        process.communicate()
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
 
 
 @pytest.mark.parametrize("part", PARTS)

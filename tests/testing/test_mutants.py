@@ -30,7 +30,7 @@ RULES = rules()
 
 
 def every_op() -> dict[str, Op]:
-    """The operations of the engine that hand a gradient on, found in its modules."""
+    """The operations of the engine that hand a gradient on, found in its modules; between devices: see tests/cuda."""
     import importlib
     import pkgutil
 
@@ -39,6 +39,7 @@ def every_op() -> dict[str, Op]:
         for value in vars(importlib.import_module(info.name)).values():
             if isinstance(value, Op) and (value.differentiable or type(value) is not Op):
                 found[value.name] = value
+    found.pop("to", None)
     return found
 
 
@@ -53,7 +54,7 @@ def test_every_rule_is_reached() -> None:
     for name, op in every_op().items():
         for argument, rule in enumerate(op.vjps if isinstance(op.vjps, tuple) else ()):
             assert ((name, argument) in reached) == (rule is not None)
-        for backend in op.impls:
+        for backend in op.impls.keys() - {"cuda"}:  # its kernels are proved in tests/cuda
             assert (name, backend) in backends
 
 

@@ -50,6 +50,14 @@ def as_tensor(x: Operand, like: Sequence[Operand] = ()) -> Tensor:
     return Tensor(x)
 
 
+def beside(t: Tensor, like: Tensor) -> Tensor:
+    """Ids or a mask where `like` is: being inputs, they may come from the host."""
+    array = like._storage.array
+    if type(array) is np.ndarray or type(t._storage.array) is not np.ndarray or t.dtype.kind == "f":
+        return t
+    return Tensor(upload(t._storage.array, array))
+
+
 def _number(x: Any, strong: list[Tensor]) -> Tensor:
     """A bare number as a 0-d Tensor of the dtype that NumPy would compute in, Python's and NumPy's numbers alike."""
     if not strong:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tinyllm.course.exercise import Exercise, ExerciseError, get
-from tinyllm.testing.suite.checks import collect, guarded
+from tinyllm.testing.suite.answer import Answer
+from tinyllm.testing.suite.checks import bound, guarded
 from tinyllm.testing.suite.report import failure
 from tinyllm.testing.suite.run import FAILURES, Check
 
@@ -84,15 +85,14 @@ def examine(answer: Callable[..., Any], name: str | None = None) -> Report:
     if not callable(answer):
         raise ExerciseError(f"check takes the function that you wrote, not {type(answer).__name__}: check(my_function)")
     exercise = get(name or str(getattr(answer, "__name__", "")))
-    module = getattr(answer, "__module__", "")
-    _, runnable = collect({exercise.name: answer}, module)
     path = getattr(getattr(answer, "__code__", None), "co_filename", "")
+    judged = Answer(exercise.name, exercise.topic, answer, None)
     checks = []
-    for full, law in runnable.items():
-        outcome = guarded(law.run, path)
-        law_name = full.partition(".")[2]
+    for law in exercise.every_law:
+        runnable = bound(law, judged)
+        outcome = guarded(runnable.run, path)
         likely = outcome.get("likely", [])
-        checks.append(Check(exercise.name, law_name, law.says, outcome["status"], outcome["message"], likely))
+        checks.append(Check(exercise.name, law.__name__, runnable.says, outcome["status"], outcome["message"], likely))
     return Report(exercise, checks)
 
 

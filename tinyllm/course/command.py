@@ -74,11 +74,11 @@ def make_student_edition(out: str, numbers: list[str]) -> dict[str, Any]:
     return {"written": [str(path) for path in student_edition(Path(out), numbers)]}
 
 
-def grade_class(folder: str, out: str | None, timeout: float, memory: float) -> dict[str, Any]:
-    """Grade a folder of submissions; the table goes to `out`, or is printed."""
+def grade_class(folder: str, out: str | None, timeout: float, memory: float, quiet: bool) -> dict[str, Any]:
+    """Grade a folder of submissions; the table goes to `out`, or is printed unless `quiet`."""
     grades = grade(Path(folder), timeout, memory, lambda text: print(text, file=sys.stderr))
     if out:
         write_csv(grades, Path(out))
-    else:
+    elif not quiet:
         print(as_csv(grades), end="")
     return {"students": {g.student: {"total": g.total, "points": g.points, "notes": g.notes} for g in grades}}

@@ -78,7 +78,8 @@ def in_process(notebook: Any, name: str, fast: bool = True) -> Outcome:
     from IPython.utils.capture import capture_output
 
     outcome, start = Outcome(), time.perf_counter()
-    shell = InteractiveShell()
+    InteractiveShell.clear_instance()  # a name space of its own for each chapter
+    shell = InteractiveShell.instance()  # the one that `display` finds
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     with _setting(fast), tempfile.TemporaryDirectory() as scratch, contextlib.chdir(scratch):
         for number, cell in enumerate(cells):

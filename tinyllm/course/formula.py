@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 from tinyllm.course.show import show
 from tinyllm.formulas import get
+
+TEXT = re.compile(r"\\text\{([^{}]*)\}")  # matplotlib has no \text; in \mathrm a space must be written
 
 
 def formula(id: str, printed: bool = False) -> None:
@@ -43,7 +47,7 @@ def _draw(latex: str) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    text = latex.replace(r"\text{", r"\mathrm{")
+    text = TEXT.sub(lambda m: r"\mathrm{" + m[1].replace(" ", r"\ ") + "}", latex)
     figure = Figure(figsize=(min(9.0, 1 + 0.075 * len(text)), 0.8))
     FigureCanvasAgg(figure)
     figure.text(0.5, 0.5, f"${text}$", ha="center", va="center", fontsize=15)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+from tinyllm.autograd.fused.cuda import flat
 from tinyllm.autograd.settings import choose_kernel
 from tinyllm.autograd.tensor import Array, namespace
 from tinyllm.optim.elementwise import Elementwise, Rule, scaled_and_decayed
@@ -68,6 +69,30 @@ def _compiled_adamw() -> Step:
     return adamw
 
 
+def _cuda_adam() -> Step:
+    from tinyllm.kernels.cuda.adamw import adam
+
+    return _on_gpu(adam, adam_step)
+
+
+def _cuda_adamw() -> Step:
+    from tinyllm.kernels.cuda.adamw import adamw
+
+    return _on_gpu(adamw, adamw_step)
+
+
+def _on_gpu(kernel: Step, otherwise: Step) -> Step:
+    """A step over flat arrays for those of any shape whose elements lie in order."""
+
+    def step(p: Array, g: Array, m: Array, v: Array, *numbers: float) -> None:
+        if p.__cuda_array_interface__.get("strides") is not None:
+            otherwise(p, g, m, v, *numbers)
+        else:
+            kernel(p.reshape(-1), flat(g), m.reshape(-1), v.reshape(-1), *numbers)
+
+    return step
+
+
 class Adam(Elementwise):
     """F-ADAM; weight decay, if any, is added to the gradient.
 
@@ -95,7 +120,11 @@ class Adam(Elementwise):
     Source: Kingma and Ba 2015, algorithm 1.
     """
 
-    _steps: ClassVar[dict[str, Callable[[], Step]]] = {"numpy": lambda: adam_step, "numba": _compiled_adam}
+    _steps: ClassVar[dict[str, Callable[[], Step]]] = {
+        "numpy": lambda: adam_step,
+        "numba": _compiled_adam,
+        "cuda": _cuda_adam,
+    }
 
     def __init__(
         self,
@@ -146,7 +175,11 @@ class AdamW(Adam):
     Source: Loshchilov and Hutter 2019, algorithm 2, with the schedule inside `lr`.
     """
 
-    _steps: ClassVar[dict[str, Callable[[], Step]]] = {"numpy": lambda: adamw_step, "numba": _compiled_adamw}
+    _steps: ClassVar[dict[str, Callable[[], Step]]] = {
+        "numpy": lambda: adamw_step,
+        "numba": _compiled_adamw,
+        "cuda": _cuda_adamw,
+    }
 
     def __init__(
         self,

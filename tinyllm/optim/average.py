@@ -6,9 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-
 from tinyllm.autograd.tensor import Array, Tensor
+from tinyllm.device import namespace, to_host
 from tinyllm.errors import CheckpointError
 from tinyllm.optim.ranges import over_ranges
 
@@ -89,7 +88,7 @@ class EMA:
 
     def state_dict(self) -> dict[str, Any]:
         """The number of steps as ``step``, and a copy of the N-th parameter's average as ``average.N``."""
-        shaped = (a.reshape(p.shape).copy() for a, p in zip(self._averages, self.params, strict=True))
+        shaped = (to_host(a.reshape(p.shape)) for a, p in zip(self._averages, self.params, strict=True))
         return {"step": self.steps} | {f"average.{n}": a for n, a in enumerate(shaped)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -111,7 +110,7 @@ class EMA:
             raise CheckpointError("this average does not fit the parameters:\\n  " + "\\n  ".join(problems))
         self.steps = int(state["step"])
         for n, average in enumerate(self._averages):
-            average[...] = np.asarray(state[f"average.{n}"]).reshape(-1)
+            average[...] = namespace(average).asarray(state[f"average.{n}"]).reshape(-1)
 
 
 def _flat(p: Tensor) -> Array:

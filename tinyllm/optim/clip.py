@@ -94,7 +94,7 @@ def sum_of_squares(arrays: Sequence[Array]) -> float:
     if not arrays:
         return 0.0
     if not all(type(a) is np.ndarray for a in arrays):
-        return sum(float(namespace(a).square(a, dtype=np.float64).sum()) for a in arrays)
+        return float(sum(namespace(a).square(a, dtype=np.float64).sum() for a in arrays))  # read once, at the end
     squares = _squares(max(arrays, key=lambda a: a.size))
     flat = [a.ravel(order="K") for a in arrays]  # any order will do
     return sum(over_ranges(lambda i, begin, end: squares(flat[i][begin:end]), [a.size for a in flat]))

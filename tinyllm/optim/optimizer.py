@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tinyllm.autograd.tensor import Array, Tensor
+from tinyllm.device import namespace, to_host
 from tinyllm.errors import CheckpointError, nearest
 
 Parameters = Iterable[Tensor] | Iterable[dict[str, Any]]
@@ -154,7 +155,7 @@ class Optimizer:
             flat |= _flat(i, group)
         for n, state in enumerate(self._state):
             for name, value in state.items():
-                flat[f"state.{n}.{name}"] = value if isinstance(value, int) else value.copy()
+                flat[f"state.{n}.{name}"] = value if isinstance(value, int) else to_host(value)
         return flat
 
     def load_state_dict(self, flat: Mapping[str, Any]) -> None:
@@ -186,7 +187,7 @@ class Optimizer:
                 elif flat[key].shape != p.shape or flat[key].dtype != p.dtype:
                     problems.append(f"{key}: {flat[key].shape} {flat[key].dtype}, expected {p.shape} {p.dtype}")
                 else:
-                    state[name][...] = flat[key]
+                    state[name][...] = namespace(state[name]).asarray(flat[key])
             states.append(state)
         problems += [f"unexpected: {name}" for name in flat if name not in known]
         if problems:

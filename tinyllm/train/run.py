@@ -176,6 +176,7 @@ def make_model(settings: Settings, tokenizer: Tokenizer) -> GPT:
     )
     model = GPT(config, rng=np.random.default_rng(settings.seed))
     model.transformer.checkpoint_blocks = settings.checkpoint_activations == "yes"
+    model.to(settings.device)
     return model
 
 

@@ -22,6 +22,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 
 from tinyllm.autograd import Tensor, backward_steps, no_grad, random_scope
+from tinyllm.autograd.ops import isfinite, zeros_like
 from tinyllm.autograd.tape import gradients
 from tinyllm.autograd.tensor import Array, Storage
 from tinyllm.autograd.trace import first_nonfinite
@@ -256,7 +257,8 @@ class Trainer:
         """Leave the gradient of the batch's mean loss in the parameters; return the loss and the gradient's norm."""
         parameters = [p for _, p in self.model.named_parameters() if p.requires_grad]
         predictions = self.plan.count(batch)
-        shares = shards(predictions, sum(p.size for p in parameters), get_num_threads())
+        threads = get_num_threads() if all(p.device == "cpu" for p in parameters) else 1
+        shares = shards(predictions, sum(p.size for p in parameters), threads)
 
         def of_piece(piece: tuple[int, Batch]) -> tuple[float, list[Array | None]]:
             with np.errstate(all="ignore"):  # what is not finite is noticed, and named better than NumPy would
@@ -265,7 +267,7 @@ class Trainer:
                 if not math.isfinite(value):
                     raise DivergedError(self._report("loss", value, _first_bad_value(loss)))
                 share = self.plan.count(piece[1]) / predictions
-                found = gradients(loss, parameters, Tensor(share, dtype=loss.dtype), release=True)
+                found = gradients(loss, parameters, zeros_like(loss) + share, release=True)
                 return share * value, [None if g is None else g._storage.array for g in found]
 
         self.optimizer.zero_grad()
@@ -302,7 +304,7 @@ class Trainer:
         with np.errstate(all="ignore"):
             for place, piece in self._pieces(0, batch, self.plan.accumulate):
                 for step in backward_steps(self._loss(place, piece)):
-                    if any(g is not None and not np.isfinite(g.data).all() for g in step.in_grads):
+                    if any(g is not None and not isfinite(g).data.all() for g in step.in_grads):
                         return f"the derivative of {step.node.op.name!r} (node {step.node.seq}) first made it"
         return "each derivative is finite, but not their sum of squares"
 

@@ -125,7 +125,7 @@ class _Names:
 
     def _operation(self, point: Point, mark: tuple[float, float]) -> None:
         """Write beside the mark; a name that fits nowhere near is led to it by a line."""
-        text, width, height = self._text(f"{point.name} {100 * point.weight:.2g}%", 13, "black")
+        text, width, height = self._text(f"{point.name} {100 * point.weight:.3g}%", 13, "black")
         gap = self.pixels * (_radius(point) + 4)
         for far in range(60):
             for sign in (1, -1):

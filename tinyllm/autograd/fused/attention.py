@@ -17,6 +17,7 @@ from tinyllm.autograd.random import Key, next_key
 from tinyllm.autograd.tape import Kernel, Op, apply
 from tinyllm.autograd.tensor import Array, Operand, Tensor, namespace
 from tinyllm.buffers import empty
+from tinyllm.device import largest
 
 # The operation takes q (..., H, T, D), k (..., H / G, S, D), v (..., H / G, S, E) with the same leading axes (none of
 # them, nor heads, is needed), and perhaps a mask that broadcasts to (..., H, T, S); `limit` is None, or the number of
@@ -61,7 +62,7 @@ def _weights(scores: Array, scale: float, limit: int | None, mask: Array | None)
         scores = xp.where(mask, scores, -np.inf) if mask.dtype == bool else scores + mask
     if limit is not None and limit < scores.shape[-1] - 1:
         scores = xp.where(xp.tri(*scores.shape[-2:], k=limit, dtype=bool), scores, -np.inf)
-    top = xp.max(scores, axis=-1, keepdims=True, initial=-np.inf)
+    top = largest(scores, -1)
     e = xp.exp(scores - xp.where(top == -np.inf, 0, top))
     total = e.sum(axis=-1, keepdims=True)
     return (e / xp.where(total == 0, 1, total)).astype(scores.dtype)

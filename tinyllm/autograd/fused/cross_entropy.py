@@ -11,7 +11,7 @@ from tinyllm import buffers
 from tinyllm.autograd import ops
 from tinyllm.autograd.fused.rows import divided
 from tinyllm.autograd.fused.softmax import log_softmax
-from tinyllm.autograd.operands import as_tensor
+from tinyllm.autograd.operands import as_tensor, beside
 from tinyllm.autograd.ops.losses import reduced
 from tinyllm.autograd.tape import Kernel, Op, apply
 from tinyllm.autograd.tensor import Array, Operand, Storage, Tensor, namespace
@@ -169,6 +169,7 @@ def cross_entropy(
         )
     flat = ops.reshape(ops.astype(target, np.int64), (target.size,))
     check_classes(flat, ignore_index, classes)
+    flat = beside(flat, logits)
     losses = apply(
         _cross_entropy,
         ops.reshape(logits, (target.size, classes)),
@@ -186,7 +187,7 @@ def cross_entropy(
 
 def check_classes(target: Tensor, ignore_index: int, classes: int) -> int:
     """The number of targets that count; raise unless each of them is one of ``0 .. classes - 1``."""
-    ids = target._storage.array
+    ids = target._ask("checking the target's classes")
     kept = ids != ignore_index
     if (bad := ids[kept & ((ids < 0) | (ids >= classes))]).size:
         raise IndexError(f"cross_entropy: target {int(bad[0])} is outside the classes 0..{classes - 1}")

@@ -105,9 +105,10 @@ def _layer_norm() -> Kernel:
     def vjp(
         needs: tuple[bool, ...], g: Array, y: Array, saved: Any, x: Array, weight: Array, bias: Array, eps: float
     ) -> tuple[Array, ...]:
+        mean, rstd = saved
         given = rows(x, weight.size)
         dx, dweight, dbias = like(given), like(weight, weight.size), like(weight, weight.size)
-        kernels.layer_norm_vjp(rows(g, weight.size), given, flat(weight), *saved, dx, dweight, dbias)
+        kernels.layer_norm_vjp(rows(g, weight.size), given, flat(weight), mean, rstd, dx, dweight, dbias)
         return dx.reshape(x.shape), dweight.reshape(weight.shape), dbias.reshape(bias.shape)
 
     def suits(x: Array, weight: Array, bias: Array, eps: float) -> bool:
@@ -206,19 +207,28 @@ def _swiglu() -> Kernel:
 def _cross_entropy() -> Kernel:
     from tinyllm.kernels.cuda import cross_entropy as kernels
 
-    def given(logits: Array, target: Array, weight: Array, ignore_index: int, label_smoothing: float) -> tuple:
-        return rows(logits, logits.shape[1]), flat(target), flat(weight), label_smoothing, ignore_index
-
-    def forward(logits: Array, *rest: Any, **params: Any) -> tuple[Array, Any]:
+    def forward(
+        logits: Array, target: Array, weight: Array, ignore_index: int, label_smoothing: float
+    ) -> tuple[Array, Any]:
         losses, lse = like(logits, len(logits)), like(logits, len(logits))
-        kernels.cross_entropy(*given(logits, *rest, **params), losses, lse)
+        given = rows(logits, logits.shape[1]), flat(target), flat(weight), label_smoothing, ignore_index
+        kernels.cross_entropy(*given, losses, lse)
         return losses, lse
 
     def vjp(
-        needs: tuple[bool, ...], g: Array, y: Array, lse: Any, logits: Array, *rest: Any, **params: Any
+        needs: tuple[bool, ...],
+        g: Array,
+        y: Array,
+        lse: Any,
+        logits: Array,
+        target: Array,
+        weight: Array,
+        ignore_index: int,
+        label_smoothing: float,
     ) -> tuple[Array | None, ...]:
         out = like(logits)
-        kernels.cross_entropy_vjp(flat(g), *given(logits, *rest, **params), lse, out)
+        given = rows(logits, logits.shape[1]), flat(target), flat(weight), label_smoothing, ignore_index
+        kernels.cross_entropy_vjp(flat(g), *given, lse, out)
         return out, None, None
 
     return Kernel(forward, vjp)
@@ -249,9 +259,7 @@ def _embedding() -> Kernel:
             out[padding_idx] = 0
         return out, None
 
-    return either(
-        embedding_op, lambda weight, ids, padding_idx: ids.size > 0, Kernel(embedding_forward, vjp)
-    )
+    return either(embedding_op, lambda weight, ids, padding_idx: ids.size > 0, Kernel(embedding_forward, vjp))
 
 
 # -- attention ---------------------------------------------------------------------------------------------------------
@@ -301,11 +309,13 @@ def _attend_vjp(
 
     S = k.shape[-2]
     offset = S if settings["limit"] is None else settings["limit"]
-    given = [_heads(x) for x in (q, k, v)]
-    grads = [like(x) for x in given]
+    queries, keys, values = (_heads(x) for x in (q, k, v))
+    dq, dk, dv = (like(x) for x in (queries, keys, values))
     where = _mask(mask, q.shape[:-2], S)
-    kernels.attention_vjp(_heads(g), *given, settings["scale"], offset, *where, _heads(y), lse, *grads)
-    return [d.reshape(x.shape) for d, x in zip(grads, (q, k, v), strict=True)]
+    kernels.attention_vjp(
+        _heads(g), queries, keys, values, settings["scale"], offset, *where, _heads(y), lse, dq, dk, dv
+    )
+    return [d.reshape(x.shape) for d, x in zip((dq, dk, dv), (q, k, v), strict=True)]
 
 
 def _attention() -> Kernel:

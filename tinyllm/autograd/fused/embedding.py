@@ -9,7 +9,7 @@ import numpy as np
 from tinyllm import buffers
 from tinyllm.autograd import ops
 from tinyllm.autograd.fused.rows import as_rows, divided
-from tinyllm.autograd.operands import as_tensor
+from tinyllm.autograd.operands import as_tensor, beside
 from tinyllm.autograd.ops.indexing import check_ids
 from tinyllm.autograd.sparse import Sparse
 from tinyllm.autograd.tape import Kernel, Op, apply
@@ -93,4 +93,4 @@ def embedding(ids: Operand, weight: Operand, padding_idx: int | None = None) -> 
         if not -weight.shape[0] <= padding_idx < weight.shape[0]:
             raise IndexError(f"embedding: padding_idx {padding_idx} is outside 0..{weight.shape[0] - 1}")
         padding_idx %= weight.shape[0]
-    return apply(_embedding, weight, ids, padding_idx=padding_idx)
+    return apply(_embedding, weight, beside(ids, weight), padding_idx=padding_idx)

@@ -22,7 +22,7 @@ from tinyllm.autograd import ops
 from tinyllm.autograd.fused.cross_entropy import check_classes, cross_entropy
 from tinyllm.autograd.fused.linear import linear
 from tinyllm.autograd.fused.rows import divided
-from tinyllm.autograd.operands import as_tensor
+from tinyllm.autograd.operands import as_tensor, beside
 from tinyllm.autograd.settings import is_recording
 from tinyllm.autograd.tape import Kernel, Op, apply
 from tinyllm.autograd.tensor import Array, Operand, Tensor, namespace
@@ -120,7 +120,9 @@ def _kernel(slopes_of: Callable[..., tuple[Array, Array]]) -> Kernel:
     ) -> tuple[Array | None, ...]:
         if not saved:  # given away by an earlier walk over a tape that was kept
             saved = forward(x, weight, target, **params)[1]
-        factor = g.item()
+        factor = g.item() if type(g) is np.ndarray else g  # a GPU would have to be waited for
+        if factor is g:
+            return *(d if d is None else d * g for d in saved), None
         grads = [d if d is None or factor == 1 else operator.imul(d, factor) for d in saved]
         saved.clear()
         return *grads, None
@@ -207,8 +209,7 @@ def linear_cross_entropy(
     -----
     Source of the chunks: Hsu et al. 2024, "Liger Kernel", section 3.2.
     """
-    x, weight = (as_tensor(t) for t in (x, weight))
-    target = as_tensor(target, like=(x, weight))
+    x, weight, target = (as_tensor(t) for t in (x, weight, target))
     dtype = np.result_type(x.dtype, weight.dtype)
     if (
         reduction not in ("mean", "sum")
@@ -229,7 +230,7 @@ def linear_cross_entropy(
         _linear_cross_entropy,
         ops.astype(ops.reshape(x, (target.size, x.shape[-1])), dtype),
         ops.astype(weight, dtype),
-        flat,
+        beside(flat, x),
         scale=scale,
         ignore_index=ignore_index,
         label_smoothing=label_smoothing,

@@ -14,6 +14,7 @@ from tinyllm.autograd.fused.rows import divided
 from tinyllm.autograd.operands import as_tensor, axis_number
 from tinyllm.autograd.tape import Kernel, Op, apply
 from tinyllm.autograd.tensor import Array, Operand, Tensor, namespace
+from tinyllm.device import largest
 
 # In both, a shift by a constant changes no derivative, and brings x, however large, to where exp and log keep digits.
 
@@ -32,9 +33,8 @@ def _log_softmax_ref(x: Tensor, axis: int) -> Tensor:
 
 
 def _shifted(x: Array, axis: int) -> Array:
-    xp = namespace(x)
     with np.errstate(invalid="ignore"):  # a row of -inf alone has no softmax: it becomes NaN, silently
-        return x - xp.max(x, axis=axis, keepdims=True, initial=-np.inf)
+        return x - largest(x, axis)
 
 
 def _softmax(x: Array, axis: int) -> tuple[Array, None]:

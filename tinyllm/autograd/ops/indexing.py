@@ -194,7 +194,7 @@ def check_ids(name: str, ids: Tensor, count: int) -> None:
     """Raise unless `ids` are integers in ``0 .. count - 1``."""
     if ids.dtype.kind not in "iu":
         raise TypeError(f"{name}: ids must be integers, got {ids.dtype}")
-    array = ids._storage.array
+    array = ids._ask(f"{name}: checking ids")
     if array.size and (array.min() < 0 or array.max() >= count):
         bad = array[(array < 0) | (array >= count)].reshape(-1)[0]
         raise IndexError(f"{name}: id {int(bad)} is outside the vocabulary 0..{count - 1}")

@@ -13,6 +13,7 @@ from tinyllm.autograd.operands import as_tensor, axis_number, broadcast_shape
 from tinyllm.autograd.ops.primitive import primitive
 from tinyllm.autograd.tape import apply
 from tinyllm.autograd.tensor import Array, Axis, Operand, Tensor
+from tinyllm.device import largest
 
 
 def _keep(t: Tensor, x: Tensor, axis: tuple[int, ...]) -> Tensor:
@@ -33,7 +34,7 @@ def _sum_to_values(xp: Any, x: Array, shape: tuple[int, ...]) -> Array:
 
 
 def _logsumexp_values(xp: Any, x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
-    top = xp.max(x, axis=axis, keepdims=True, initial=-np.inf)
+    top = largest(x, axis)
     top = xp.where(xp.isfinite(top), top, 0).astype(x.dtype)
     with np.errstate(divide="ignore", over="ignore"):  # the logarithms of 0 and of inf are meant
         y = xp.log(xp.sum(xp.exp(x - top), axis=axis, keepdims=True)) + top

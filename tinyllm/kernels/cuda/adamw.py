@@ -20,9 +20,9 @@ from tinyllm.kernels.cuda.rows import THREADS, WALKERS, WARPS, block_sum
 
 
 @inline
-def step(p, g, m, v, keep, decay, rate, fresh1, beta2, fresh2, eps, root):
+def step(p, g, m, v, scale, keep, decay, rate, fresh1, beta2, fresh2, eps, root):
     """Parameter and moments of one parameter after a step; fresh is 1 - beta, `rate` is lr / bias1."""
-    g = g + decay * p
+    g = scale * g + decay * p
     m = m + fresh1 * (g - m)
     v = beta2 * v + fresh2 * g * g
     return keep * p - rate * m / (math.sqrt(v) * root + eps), m, v
@@ -34,6 +34,7 @@ def step_kernel(
     g: Array,
     m: Array,
     v: Array,
+    scale: float,
     keep: float,
     decay: float,
     rate: float,
@@ -50,16 +51,16 @@ def step_kernel(
         g0, g1, g2, g3 = load4(g, i)
         m0, m1, m2, m3 = load4(m, i)
         v0, v1, v2, v3 = load4(v, i)
-        p0, m0, v0 = step(p0, g0, m0, v0, keep, decay, rate, fresh1, beta2, fresh2, eps, root)
-        p1, m1, v1 = step(p1, g1, m1, v1, keep, decay, rate, fresh1, beta2, fresh2, eps, root)
-        p2, m2, v2 = step(p2, g2, m2, v2, keep, decay, rate, fresh1, beta2, fresh2, eps, root)
-        p3, m3, v3 = step(p3, g3, m3, v3, keep, decay, rate, fresh1, beta2, fresh2, eps, root)
+        p0, m0, v0 = step(p0, g0, m0, v0, scale, keep, decay, rate, fresh1, beta2, fresh2, eps, root)
+        p1, m1, v1 = step(p1, g1, m1, v1, scale, keep, decay, rate, fresh1, beta2, fresh2, eps, root)
+        p2, m2, v2 = step(p2, g2, m2, v2, scale, keep, decay, rate, fresh1, beta2, fresh2, eps, root)
+        p3, m3, v3 = step(p3, g3, m3, v3, scale, keep, decay, rate, fresh1, beta2, fresh2, eps, root)
         store4(p, i, p0, p1, p2, p3)
         store4(m, i, m0, m1, m2, m3)
         store4(v, i, v0, v1, v2, v3)
     else:
         for k in range(i, p.size):
-            p[k], m[k], v[k] = step(p[k], g[k], m[k], v[k], keep, decay, rate, fresh1, beta2, fresh2, eps, root)
+            p[k], m[k], v[k] = step(p[k], g[k], m[k], v[k], scale, keep, decay, rate, fresh1, beta2, fresh2, eps, root)
 
 
 @kernel
@@ -98,9 +99,13 @@ def adamw(
     weight_decay: float,
     bias1: float,
     bias2: float,
+    scale: float = 1.0,
 ) -> None:
-    """AdamW step, in place on `p` and its moments `m`, `v`, for the gradient `g`, all (n,); bias is 1 - beta^t."""
-    _step(p, g, m, v, 1 - lr * weight_decay, 0.0, lr, beta1, beta2, eps, bias1, bias2)
+    """AdamW step, in place on `p` and its moments `m`, `v`, for the gradient `scale` * `g`, all (n,).
+
+    bias is 1 - beta^t.
+    """
+    _step(p, g, m, v, 1 - lr * weight_decay, 0.0, lr, beta1, beta2, eps, bias1, bias2, scale)
 
 
 def adam(
@@ -115,9 +120,10 @@ def adam(
     weight_decay: float,
     bias1: float,
     bias2: float,
+    scale: float = 1.0,
 ) -> None:
-    """Adam step, in place on `p` and its moments `m`, `v`, for the gradient `g` + weight_decay * `p`; all (n,)."""
-    _step(p, g, m, v, 1.0, weight_decay, lr, beta1, beta2, eps, bias1, bias2)
+    """Adam step, in place on `p` and its moments `m`, `v`, all (n,), for `scale` * `g` + weight_decay * `p`."""
+    _step(p, g, m, v, 1.0, weight_decay, lr, beta1, beta2, eps, bias1, bias2, scale)
 
 
 def _step(
@@ -133,8 +139,9 @@ def _step(
     eps: float,
     bias1: float,
     bias2: float,
+    scale: float,
 ) -> None:
-    numbers = (keep, decay, lr / bias1, 1 - beta1, beta2, 1 - beta2, eps, 1 / math.sqrt(bias2))
+    numbers = (scale, keep, decay, lr / bias1, 1 - beta1, beta2, 1 - beta2, eps, 1 / math.sqrt(bias2))
     step_kernel[-(-p.size // (4 * THREADS)), THREADS](p, g, m, v, *map(float, numbers))
 
 

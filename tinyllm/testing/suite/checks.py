@@ -47,13 +47,15 @@ def collect(
             full = f"{name}.{law.__name__}"
             wanted = not only or any(fits(p, full) for p in only)
             if wanted and not any(fits(p, full) for p in skip):
-                checks[full] = _bound(law, answer)
+                checks[full] = bound(law, answer)
     have = [name for name, claim in found.items() if claim.forward is not None]
     have += [name + "_backward" for name, claim in found.items() if claim.backward is not None]
     return have, checks
 
 
-def _bound(law: Law, answer: Answer) -> Runnable:
+def bound(law: Law, answer: Answer) -> Runnable:
+    """A law with the answer that it is to judge."""
+
     def run() -> list[str]:
         answer.remarks.clear()
         with quiet():
