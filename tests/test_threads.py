@@ -3,6 +3,7 @@
 import _thread
 import os
 import subprocess
+import signal
 import sys
 import threading
 import time
@@ -145,8 +146,12 @@ def test_ctrl_c_while_waiting_for_the_workers() -> None:
             time.sleep(0.1)
             wrote.append(i)
 
-    with pytest.raises(KeyboardInterrupt):
-        threads.each(work, range(2))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore Ctrl-C
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            threads.each(work, range(2))
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert len(wrote) == 1
 
 

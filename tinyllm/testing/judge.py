@@ -24,6 +24,8 @@ CANCELLED = 4
 SAFETY = 4.0
 # One-sided slopes are taken at these fractions of the usual step, first; and then.
 LOOKS = ((2.0**-10, 2.0**-16), (2.0**-26, 2.0**-32))
+# And last: a staircase far out, such as floor at 1e8, is a line to all steps but these.
+LAST_LOOK = (2.0**-34, 2.0**-38)
 # Points beside a kink at which slopes are taken.
 BESIDE = 48
 
@@ -135,10 +137,11 @@ def judge(bench: Bench, probe: Probe, typical: float, patient: bool = True) -> V
     usable = movable & np.isfinite(error)
     verdict = Verdict(value, error, tolerance, wrong, nothing, unknown, unknown.copy(), usable, nothing)
     if patient and probe.sources is not None:
-        for look in range(len(LOOKS) + 1):
+        looks = (*LOOKS, LAST_LOOK)
+        for look in range(len(looks) + 1):
             asked = (verdict.wrong | unresolved | (ladder.bent & movable)) & ~verdict.kinked
-            if look < len(LOOKS):
-                near, nearer = LOOKS[look]
+            if look < len(looks):
+                near, nearer = looks[look]
                 # a derivative found at much smaller steps than a kink is seen at is a derivative, and needs no excuse
                 asked &= unresolved | (size >= (nearer if look == 0 else nearer / 16) * unit)
             elif asked.any():  # at the steps that the doubtful value came from
