@@ -2,8 +2,8 @@
 
 import _thread
 import os
-import subprocess
 import signal
+import subprocess
 import sys
 import threading
 import time
