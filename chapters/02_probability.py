@@ -21,7 +21,7 @@ from tinyllm.models import NGram
 # little. A language model makes such bets at every place of a text, and is judged by how much probability it had
 # given to what was really written. Here is where this chapter ends: models that do nothing but count, on the prose of
 # Python's standard library, each looking back a little further than the one before.
-# %%
+# %% tags=["experiment"]
 from tinyllm.train.prepare import prepare
 from tinyllm.train.settings import Settings
 from tinyllm.viz import draw_tape, step_backward

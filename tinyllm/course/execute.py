@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import tempfile
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from tinyllm.autograd import tape
 from tinyllm.course.check import STRICT
 from tinyllm.course.files import needs
 from tinyllm.course.pace import FAST
@@ -47,7 +49,8 @@ class Outcome:
 @contextlib.contextmanager
 def _setting(fast: bool) -> Iterator[None]:
     """The environment in which chapters are executed to be read or tested."""
-    wanted = {STATIC: "1", STRICT: "1", FAST: "1" if fast else None}
+    # The notebooks show what every reader would see, with or without the data folder of the tests.
+    wanted = {STATIC: "1", STRICT: "1", FAST: "1" if fast else None, "TINYLLM_DATA": None}
     before = {name: os.environ.get(name) for name in wanted}
     try:
         for name, value in wanted.items():
@@ -78,6 +81,7 @@ def in_process(notebook: Any, name: str, fast: bool = True) -> Outcome:
     from IPython.utils.capture import capture_output
 
     outcome, start = Outcome(), time.perf_counter()
+    tape.sequence = itertools.count()  # nodes are numbered as in a kernel of the chapter's own
     InteractiveShell.clear_instance()  # a name space of its own for each chapter
     shell = InteractiveShell.instance()  # the one that `display` finds
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
