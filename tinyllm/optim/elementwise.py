@@ -16,14 +16,14 @@ Rule = Callable[[Array, Array, dict[str, Any]], None]
 
 
 class Elementwise(Optimizer):
-    """Base of these optimisers: the parameters of a group are one flat buffer that the threads share.
+    """Base of these optimisers: threads share the numbers of a group as if all its parameters were one flat array.
 
     A subclass gives its `_rule`. A state's ``"step"``, if it has one, counts this step when the rule sees it.
     """
 
     def _rule(self, group: dict[str, Any], scale: float, largest: Array) -> Rule:
         """How the parameters of `group` move; `largest` of them decides which kernel is used."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} defines no _rule")
 
     def _move(self, moved: list[Moved], group: dict[str, Any], scale: float) -> None:
         for _, _, state in moved:

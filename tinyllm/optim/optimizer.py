@@ -77,11 +77,11 @@ class Optimizer:
 
     def _update(self, p: Array, g: Array, state: dict[str, Any], group: dict[str, Any]) -> None:
         """Change the array `p` in place, given its gradient and what `state` remembers of earlier steps."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} defines no _update")
 
     def _fresh_state(self, p: Array, group: dict[str, Any]) -> dict[str, Any]:
         """What is remembered of a parameter before its first step: arrays of its shape and dtype, and ints."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} defines no _fresh_state")
 
     @property
     def lr(self) -> float:

@@ -1,4 +1,4 @@
-"""Many arrays worked on as one flat buffer: each thread takes a range of all their elements."""
+"""Many arrays worked on as if they were one flat array: each thread takes a range of all their elements."""
 
 from __future__ import annotations
 
