@@ -212,7 +212,7 @@ def elements(bench: Bench, R: int, C: int) -> None:
 
     xp, torch = bench.xp, bench.torch
     x, g, up, out, out2 = (xp.random.standard_normal((R, C), dtype=np.float32) for _ in range(5))
-    bias, dbias = xp.zeros(C, np.float32), xp.empty(C, np.float32)
+    bias, dbias, dbias2 = (xp.zeros(C, np.float32) for _ in range(3))
     flat, flat_g, flat_up, flat_out, flat_out2 = (a.reshape(-1) for a in (x, g, up, out, out2))
     n, size = x.nbytes, f"{R} x {C}"
     there: dict[str, Step] = {}
@@ -239,6 +239,17 @@ def elements(bench: Bench, R: int, C: int) -> None:
     bench.memory("swiglu", size, 3 * n, lambda: activation.swiglu(flat, flat_up, flat_out), None, None)
     bench.memory(
         "swiglu_vjp", size, 5 * n, lambda: activation.swiglu_vjp(flat_g, flat, flat_up, flat_out, flat_out2), None, None
+    )
+
+    biases = bias, bias
+    bench.memory("bias_swiglu", size, 3 * n, lambda: activation.bias_swiglu(x, up, *biases, out), None, None)
+    bench.memory(
+        "bias_swiglu_vjp",
+        size,
+        5 * n,
+        lambda: activation.bias_swiglu_vjp(g, x, up, *biases, out, out2, dbias, dbias2),
+        None,
+        None,
     )
 
     square = xp.abs(flat_out2)

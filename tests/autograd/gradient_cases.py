@@ -144,6 +144,8 @@ CASES: list[Case] = [
     *(case("gelu", lambda x, b, a=a: tl.gelu(x, a, bias=b), away(*s), away(3)) for a in ("none", "tanh") for s in ((2, 4, 3), (3,), (0, 3))),
     *(case("swiglu", tl.swiglu, away(*s), away(*s)) for s in ((), (2, 4, 3), (0, 3))),
     case("swiglu", lambda x: tl.swiglu(x, x), away(2, 3)),
+    *(case("swiglu", lambda x, u, b, c: tl.swiglu(x, u, gate_bias=b, up_bias=c), away(*s), away(*s), away(3), away(3)) for s in ((2, 4, 3), (3,), (0, 3))),
+    *(case("silu", lambda x, b: tl.silu(x, bias=b), away(*s), away(3)) for s in ((2, 4, 3), (3,), (0, 3))),
     case("clip", lambda x: tl.clip(x, -1.0, 0.5), away(4, 5) * 1.1),
     case("clip", lambda x: tl.clip(x, min=0.0), away(0)),
     case("clip", lambda x: tl.clip(x, max=np.array([[0.0], [1.0]])), away(3)),

@@ -67,6 +67,8 @@ BIG = {
     "gelu tanh with bias": lambda x, w: tl.gelu(x, "tanh", bias=w),
     "silu": lambda x, w: tl.silu(x),
     "swiglu": lambda x, w: tl.swiglu(x, tl.flip(x)),
+    "swiglu with biases": lambda x, w: tl.swiglu(x, tl.flip(x), gate_bias=w, up_bias=-w),
+    "silu with bias": lambda x, w: tl.silu(x, bias=w),
     "layer_norm": lambda x, w: tl.layer_norm(x, 65, w, w * w),
     "rms_norm": lambda x, w: tl.rms_norm(x, 65, w),
     "cross_entropy": lambda x, w: tl.cross_entropy(x, np.arange(3 * 37).reshape(3, 37) % 60, label_smoothing=0.1),

@@ -98,6 +98,8 @@ PAIRS: list[Pair] = [
     *(pair(f"gelu {a}", lambda x, a=a: tl.gelu(x, a), lambda x, a=a: F.gelu(x, approximate=a), normal(3, 4)) for a in ("none", "tanh")),
     *(pair(f"gelu {a} with bias", lambda x, b, a=a: tl.gelu(x, a, bias=b), lambda x, b, a=a: F.gelu(x + b, approximate=a), normal(2, 3, 4), normal(4)) for a in ("none", "tanh")),
     pair("swiglu", tl.swiglu, lambda a, b: F.silu(a) * b, normal(3, 4), normal(3, 4, seed=1)),
+    pair("swiglu with biases", lambda a, b, c, d: tl.swiglu(a, b, gate_bias=c, up_bias=d), lambda a, b, c, d: F.silu(a + c) * (b + d), normal(2, 3, 4), normal(2, 3, 4, seed=1), normal(4), normal(4, seed=2)),
+    pair("silu with bias", lambda x, b: tl.silu(x, bias=b), lambda x, b: F.silu(x + b), normal(2, 3, 4), normal(4)),
     *(pair(n, getattr(tl, n), getattr(torch, n), normal(3, 4), normal(4, seed=1)) for n in ("add", "subtract", "multiply", "divide", "maximum", "minimum")),
     pair("power", tl.power, torch.pow, positive(3, 4), normal(3, 1)),
     *(pair(f"power {n}", lambda x, n=n: x**n, lambda x, n=n: x**n, normal(3, 4)) for n in (2, 3, -1, 0, 1)),

@@ -173,6 +173,12 @@ def activation_cases(draw: Draw, rows: int, cols: int) -> Iterator[Case]:
     y, dgate, dup = derived(lambda gate, up: gate / (1 + tl.exp(-gate)) * up, flat_g, flat, up)
     yield Case("swiglu", activation.swiglu, (flat, up, Out(y)))
     yield Case("swiglu_vjp", activation.swiglu_vjp, (flat_g, flat, up, Out(dgate, 32), Out(dup, 32)))
+    given = x, up.reshape(x.shape), bias, draw(cols)
+    y, *grads = derived(lambda x, up, b, c: (x + b) / (1 + tl.exp(-x - b)) * (up + c), g, *given)
+    yield Case("bias_swiglu", activation.bias_swiglu, (*given, Out(y)))
+    sums = 16 + 4 * math.sqrt(rows)
+    outs = (Out(d, of) for d, of in zip(grads, (32, 32, sums, sums), strict=True))
+    yield Case("bias_swiglu_vjp", activation.bias_swiglu_vjp, (g, *given, *outs))
 
 
 def adamw_cases(draw: Draw, size: int) -> Iterator[Case]:

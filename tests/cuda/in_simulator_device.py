@@ -17,7 +17,7 @@ from tinyllm.autograd.tape import reachable
 from tinyllm.errors import DeviceError
 from tinyllm.kernels.cuda.compile import SIMULATED, Kernel
 from tinyllm.train import checkpoint, run
-from tinyllm.train.prepare import prepare
+from tinyllm.train.job import prepare_job
 from tinyllm.train.settings import Settings
 
 assert SIMULATED, "these tests are run by test_cuda_simulator.py"
@@ -65,6 +65,12 @@ OPERATIONS: dict[str, tuple[Any, list[np.ndarray], str]] = {
     "gelu tanh, bias": (lambda x, b: tl.gelu(x, "tanh", bias=b), [draw(2, 2, 3), draw(3)], "activation.bias_gelu_tanh"),
     "silu": (tl.silu, [draw(5)], "activation.silu"),
     "swiglu": (tl.swiglu, [draw(2, 3), draw(2, 3)], "activation.swiglu_kernel"),
+    "swiglu, biases": (
+        lambda x, u, b, c: tl.swiglu(x, u, gate_bias=b, up_bias=c),
+        [draw(2, 3), draw(2, 3), draw(3), draw(3)],
+        "activation.bias_swiglu_kernel",
+    ),
+    "silu, bias": (lambda x, b: tl.silu(x, bias=b), [draw(2, 3), draw(3)], "activation.bias_silu"),
     "cross_entropy": (
         lambda x: tl.cross_entropy(x, IDS, label_smoothing=0.1),
         [draw(2, 3, 5)],
@@ -195,20 +201,19 @@ def test_training_on_a_gpu_and_going_on_with_it(tmp_path: Path) -> None:
     found = {}
     for where in ("cpu", "cuda"):
         settings = Settings.make(small | {"device": where})
-        prepared = prepare(settings)
-        model = run.make_model(settings, prepared.tokenizer)
-        trainer = run.make_trainer(settings, prepared, model, tmp_path / where, None)
+        job = prepare_job(settings)
+        trainer = run.make_trainer(job, tmp_path / where)
         (tmp_path / where).mkdir()
         trainer.step()
         trainer.save()
         trainer.step()
-        found[where] = {name: p.numpy() for name, p in model.named_parameters()}
-        assert {p.device for p in model.parameters()} == {where}
-        again = run.make_model(settings, prepared.tokenizer)
-        trainer = run.make_trainer(settings, prepared, again, tmp_path / where, None)
+        found[where] = {name: p.numpy() for name, p in job.model.named_parameters()}
+        assert {p.device for p in job.model.parameters()} == {where}
+        again = prepare_job(settings)
+        trainer = run.make_trainer(again, tmp_path / where)
         trainer.resume(checkpoint.load(tmp_path / where / checkpoint.FILE))
         trainer.step()
-        for name, p in again.named_parameters():
+        for name, p in again.model.named_parameters():
             np.testing.assert_array_equal(p.numpy(), found[where][name])
     for name, value in found["cpu"].items():
         np.testing.assert_allclose(found["cuda"][name], value, rtol=1e-3, atol=1e-4)

@@ -84,12 +84,14 @@ def one_call_of_each(dtype: str) -> dict[str, np.ndarray]:
         run(kernel, flat, out=[flat.shape])
     for kernel in (activation.gelu_erf_vjp, activation.gelu_tanh_vjp, activation.silu_vjp):
         run(kernel, flat_g, flat, out=[flat.shape])
-    for kernel in (activation.bias_gelu_erf, activation.bias_gelu_tanh):
+    for kernel in (activation.bias_gelu_erf, activation.bias_gelu_tanh, activation.bias_silu):
         run(kernel, 3 * x, bias, out=[x.shape])
-    for kernel in (activation.bias_gelu_erf_vjp, activation.bias_gelu_tanh_vjp):
+    for kernel in (activation.bias_gelu_erf_vjp, activation.bias_gelu_tanh_vjp, activation.bias_silu_vjp):
         run(kernel, g, 3 * x, bias, out=[x.shape, (cols,)])
     run(activation.swiglu, flat, flat_g, out=[flat.shape])
     run(activation.swiglu_vjp, draw(flat.size), flat, flat_g, out=[flat.shape, flat.shape])
+    run(activation.bias_swiglu, 3 * x, g, bias, weight, out=[x.shape])
+    run(activation.bias_swiglu_vjp, draw(rows, cols), 3 * x, g, bias, weight, out=[x.shape, x.shape, (cols,), (cols,)])
 
     ids, table = np.array([2, 0, 2, 2, 1]), draw(4, cols)
     run(embedding.embedding, table, ids, out=[x.shape])

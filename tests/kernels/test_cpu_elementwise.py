@@ -11,6 +11,10 @@ from tinyllm.kernels.cpu.activation import (
     bias_gelu_erf_vjp,
     bias_gelu_tanh,
     bias_gelu_tanh_vjp,
+    bias_silu,
+    bias_silu_vjp,
+    bias_swiglu,
+    bias_swiglu_vjp,
     gelu_erf,
     gelu_erf_vjp,
     gelu_tanh,
@@ -88,6 +92,7 @@ def test_an_activation_of_extreme_numbers_is_the_identity_or_nothing(kernel, vjp
 BIASED = [
     (bias_gelu_erf, bias_gelu_erf_vjp, gelu_erf, gelu_erf_vjp),
     (bias_gelu_tanh, bias_gelu_tanh_vjp, gelu_tanh, gelu_tanh_vjp),
+    (bias_silu, bias_silu_vjp, silu, silu_vjp),
 ]
 
 
@@ -119,6 +124,23 @@ def test_swiglu_is_silu_of_the_gate_times_the_rest(dtype, rng):
         swiglu_vjp(g, gate, up, dgate, dup)
         assert_close(dgate, g.astype(float) * up * slope, ulps=24, scale=64)
         assert_close(dup, g * value)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_swiglu_adds_its_biases_first(shape, dtype, rng):
+    g, gate, up = rng.normal(size=(3, *shape)).astype(dtype)
+    b, c = rng.normal(size=(2, shape[1])).astype(dtype)
+    out, dgate, dup, expected, of_gate, of_up = (poisoned(*shape, dtype=dtype) for _ in range(6))
+    db, dc = poisoned(shape[1], dtype=dtype), poisoned(shape[1], dtype=dtype)
+    bias_swiglu(gate, up, b, c, out)
+    swiglu((gate + b).ravel(), (up + c).ravel(), expected.ravel())
+    assert_close(out, expected)
+    bias_swiglu_vjp(g, gate, up, b, c, dgate, dup, db, dc)
+    swiglu_vjp(g.ravel(), (gate + b).ravel(), (up + c).ravel(), of_gate.ravel(), of_up.ravel())
+    for d, plain, total in ((dgate, of_gate, db), (dup, of_up, dc)):
+        assert_close(d, plain)
+        assert_close(total, plain.astype(float).sum(axis=0), scale=np.abs(plain).sum(axis=0))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -22,6 +22,8 @@ OPERATIONS = {
     "gelu with bias": lambda x, w: tl.gelu(x, "tanh", bias=w),
     "silu": lambda x, w: tl.silu(x),
     "swiglu": lambda x, w: tl.swiglu(x, x * w),
+    "swiglu with biases": lambda x, w: tl.swiglu(x, x * w, gate_bias=w, up_bias=-w),
+    "silu with bias": lambda x, w: tl.silu(x, bias=w),
     "embedding": lambda x, w: tl.embedding(IDS, x * w),
 }
 

@@ -78,6 +78,8 @@ CASES |= {
     "sum_to": (lambda x: tl.sum_to(x, (3, 1)), X),
     "swapaxes": (lambda x: tl.swapaxes(x, 0, 1), X),
     "swiglu": (tl.swiglu, X, real(3, 4)),
+    "swiglu, biases": (lambda x, u, b, c: tl.swiglu(x, u, gate_bias=b, up_bias=c), X, real(3, 4), real(4), real(4)),
+    "silu, bias": (lambda x, b: tl.silu(x, bias=b), X, real(4)),
     "take_along_axis": (lambda x: tl.take_along_axis(x, IDS, 1), real(2, 3)),
     "tile": (lambda x: tl.tile(x, (2, 1)), X),
     "topk": (lambda x: tl.topk(x, 2)[0], X),

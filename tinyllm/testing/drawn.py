@@ -214,8 +214,18 @@ def _gelu(s: Shapes) -> Case:
     return Case(lambda x: tl.gelu(x, approximate), (real(*shape),))
 
 
+def _silu(s: Shapes) -> Case:
+    shape = s.any()
+    if s.kind == "broadcast" and shape:
+        return Case(lambda x, b: tl.silu(x, bias=b), (real(*shape), real(shape[-1])))
+    return Case(tl.silu, (real(*shape),))
+
+
 def _swiglu(s: Shapes) -> Case:
     shape = s.any()
+    if s.kind == "broadcast" and shape:
+        f = lambda x, u, b, c: tl.swiglu(x, u, gate_bias=b, up_bias=c)  # noqa: E731
+        return Case(f, (real(*shape), real(*shape), real(shape[-1]), real(shape[-1])))
     return Case(tl.swiglu, (real(*shape), real(*shape)))
 
 
@@ -271,7 +281,6 @@ _SMOOTH = (
     "negative",
     "relu",
     "sigmoid",
-    "silu",
     "sin",
     "softplus",
     "tanh",
@@ -310,6 +319,7 @@ DRAWN: dict[str, _Draw] = {
     "cross_entropy": _cross_entropy,
     "linear_cross_entropy": _linear_cross_entropy,
     "gelu": _gelu,
+    "silu": _silu,
     "swiglu": _swiglu,
     "layer_norm": _layer_norm,
     "rms_norm": _rms_norm,

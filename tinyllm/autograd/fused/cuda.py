@@ -150,35 +150,37 @@ def _elementwise(kernel: Callable[..., None], outputs: int, *arrays: Array) -> l
     return [out.reshape(arrays[0].shape) for out in outs]
 
 
+def _with_bias(kernel: Callable[..., None], xs: list[Array], biases: list[Array]) -> Array:
+    C = biases[0].size
+    out = like(xs[0], xs[0].size // C, C)
+    kernel(*(rows(x, C) for x in xs), *(flat(b) for b in biases), out)
+    return out.reshape(xs[0].shape)
+
+
+def _with_bias_vjp(kernel: Callable[..., None], g: Array, xs: list[Array], biases: list[Array]) -> tuple[Array, ...]:
+    C = biases[0].size
+    dxs, dbiases = [like(x, x.size // C, C) for x in xs], [like(b) for b in biases]
+    kernel(rows(g, C), *(rows(x, C) for x in xs), *(flat(b) for b in biases), *dxs, *dbiases)
+    return (*(dx.reshape(g.shape) for dx in dxs), *dbiases)
+
+
 def _gelu() -> Kernel:
     from tinyllm.kernels.cuda import activation as kernels
 
-    def forward(x: Array, bias: Array | None = None, *, approximate: str) -> tuple[Array, None]:
+    def forward(x: Array, *bias: Array, approximate: str) -> tuple[Array, None]:
         tanh = approximate == "tanh"
-        if bias is None:
-            return _elementwise(kernels.gelu_tanh if tanh else kernels.gelu_erf, 1, x)[0], None
-        out = like(x, x.size // bias.size, bias.size)
-        kernel = kernels.bias_gelu_tanh if tanh else kernels.bias_gelu_erf
-        kernel(rows(x, bias.size), flat(bias), out)
-        return out.reshape(x.shape), None
+        if bias:
+            return _with_bias(kernels.bias_gelu_tanh if tanh else kernels.bias_gelu_erf, [x], list(bias)), None
+        return _elementwise(kernels.gelu_tanh if tanh else kernels.gelu_erf, 1, x)[0], None
 
     def vjp(
-        needs: tuple[bool, ...],
-        g: Array,
-        y: Array,
-        saved: None,
-        x: Array,
-        bias: Array | None = None,
-        *,
-        approximate: str,
+        needs: tuple[bool, ...], g: Array, y: Array, saved: None, x: Array, *bias: Array, approximate: str
     ) -> tuple[Array, ...]:
         tanh = approximate == "tanh"
-        if bias is None:
-            return tuple(_elementwise(kernels.gelu_tanh_vjp if tanh else kernels.gelu_erf_vjp, 1, g, x))
-        dx, dbias = like(x, x.size // bias.size, bias.size), like(bias)
-        kernel = kernels.bias_gelu_tanh_vjp if tanh else kernels.bias_gelu_erf_vjp
-        kernel(rows(g, bias.size), rows(x, bias.size), flat(bias), dx, dbias)
-        return dx.reshape(x.shape), dbias
+        if bias:
+            kernel = kernels.bias_gelu_tanh_vjp if tanh else kernels.bias_gelu_erf_vjp
+            return _with_bias_vjp(kernel, g, [x], list(bias))
+        return tuple(_elementwise(kernels.gelu_tanh_vjp if tanh else kernels.gelu_erf_vjp, 1, g, x))
 
     return Kernel(forward, vjp)
 
@@ -186,19 +188,33 @@ def _gelu() -> Kernel:
 def _silu() -> Kernel:
     from tinyllm.kernels.cuda import activation as kernels
 
-    return Kernel(
-        lambda x: (_elementwise(kernels.silu, 1, x)[0], None),
-        lambda needs, g, y, saved, x: tuple(_elementwise(kernels.silu_vjp, 1, g, x)),
-    )
+    def forward(x: Array, *bias: Array) -> tuple[Array, None]:
+        return _with_bias(kernels.bias_silu, [x], list(bias)) if bias else _elementwise(kernels.silu, 1, x)[0], None
+
+    def vjp(needs: tuple[bool, ...], g: Array, y: Array, saved: None, x: Array, *bias: Array) -> tuple[Array, ...]:
+        if bias:
+            return _with_bias_vjp(kernels.bias_silu_vjp, g, [x], list(bias))
+        return tuple(_elementwise(kernels.silu_vjp, 1, g, x))
+
+    return Kernel(forward, vjp)
 
 
 def _swiglu() -> Kernel:
     from tinyllm.kernels.cuda import activation as kernels
 
-    return Kernel(
-        lambda gate, up: (_elementwise(kernels.swiglu, 1, gate, up)[0], None),
-        lambda needs, g, y, saved, gate, up: tuple(_elementwise(kernels.swiglu_vjp, 2, g, gate, up)),
-    )
+    def forward(gate: Array, up: Array, *biases: Array) -> tuple[Array, None]:
+        if biases:
+            return _with_bias(kernels.bias_swiglu, [gate, up], list(biases)), None
+        return _elementwise(kernels.swiglu, 1, gate, up)[0], None
+
+    def vjp(
+        needs: tuple[bool, ...], g: Array, y: Array, saved: None, gate: Array, up: Array, *biases: Array
+    ) -> tuple[Array, ...]:
+        if biases:
+            return _with_bias_vjp(kernels.bias_swiglu_vjp, g, [gate, up], list(biases))
+        return tuple(_elementwise(kernels.swiglu_vjp, 2, g, gate, up))
+
+    return Kernel(forward, vjp)
 
 
 # -- losses, embedding -------------------------------------------------------------------------------------------------

@@ -8,8 +8,8 @@
 One pass: each element is read once and written once, and everything between stays in registers. Backward computes erf,
 tanh or the sigmoid again, which costs less than reading it back would.
 
-GELU takes a bias, which is added to x on the way: the sum is never stored, and backward adds up the bias's cotangent in
-the pass that computes x's. A network's first layer ends so.
+Each also takes a bias, which is added to x (gate, up) on the way: the sum is never stored, and backward adds up
+the bias's cotangent in the pass that computes x's. A network's first layer ends so.
 """
 
 from __future__ import annotations
@@ -25,6 +25,13 @@ ROOT_2_OVER_PI = math.sqrt(2 / math.pi)
 CUBIC = 0.044715
 # Beyond this |x|, tanh u is 1 in float64 too and the slope does not change; x^2 in it must not overflow.
 FLAT = 10.0
+
+
+@inline
+def slope_silu(x, number):
+    """Derivative of ``x sigmoid(x)``."""
+    s = sigmoid(x)
+    return s * (number(1) + x * (number(1) - s))
 
 
 @inline
@@ -140,10 +147,31 @@ def silu(x: Array, out: Array) -> None:
 @jit
 def silu_vjp(g: Array, x: Array, out: Array) -> None:
     """Cotangent of the input from `g`, all (n,)."""
-    one = x.dtype.type(1)
     for i in range(x.size):
-        s = sigmoid(x[i])
-        out[i] = g[i] * s * (one + x[i] * (one - s))
+        out[i] = g[i] * slope_silu(x[i], x.dtype.type)
+
+
+@jit
+def bias_silu(x: Array, bias: Array, out: Array) -> None:
+    """SiLU of `x` (R, C) + `bias` (C,) into `out`."""
+    for i in range(x.shape[0]):
+        row, y = x[i], out[i]
+        for j in range(row.size):
+            z = row[j] + bias[j]
+            y[j] = z * sigmoid(z)
+
+
+@jit
+def bias_silu_vjp(g: Array, x: Array, bias: Array, dx: Array, dbias: Array) -> None:
+    """Cotangents of x (R, C) and bias (C,) from `g` (R, C)."""
+    for j in range(dbias.size):
+        dbias[j] = 0
+    for i in range(x.shape[0]):
+        g_row, row, dx_row = g[i], x[i], dx[i]
+        for j in range(row.size):
+            d = g_row[j] * slope_silu(row[j] + bias[j], x.dtype.type)
+            dx_row[j] = d
+            dbias[j] += d
 
 
 @jit
@@ -161,3 +189,41 @@ def swiglu_vjp(g: Array, gate: Array, up: Array, dgate: Array, dup: Array) -> No
         s = sigmoid(gate[i])
         dup[i] = g[i] * gate[i] * s
         dgate[i] = g[i] * up[i] * s * (one + gate[i] * (one - s))
+
+
+@jit
+def bias_swiglu(gate: Array, up: Array, gate_bias: Array, up_bias: Array, out: Array) -> None:
+    """SiLU of `gate` + `gate_bias`, times `up` + `up_bias`, into `out`; (R, C) and (C,)."""
+    for i in range(gate.shape[0]):
+        gate_row, up_row, y = gate[i], up[i], out[i]
+        for j in range(gate_row.size):
+            z = gate_row[j] + gate_bias[j]
+            y[j] = z * sigmoid(z) * (up_row[j] + up_bias[j])
+
+
+@jit
+def bias_swiglu_vjp(
+    g: Array,
+    gate: Array,
+    up: Array,
+    gate_bias: Array,
+    up_bias: Array,
+    dgate: Array,
+    dup: Array,
+    dgate_bias: Array,
+    dup_bias: Array,
+) -> None:
+    """Cotangents of gate and up (R, C) and of their biases (C,) from `g` (R, C)."""
+    one = gate.dtype.type(1)
+    for j in range(gate_bias.size):
+        dgate_bias[j] = dup_bias[j] = 0
+    for i in range(gate.shape[0]):
+        g_row, gate_row, up_row, dgate_row, dup_row = g[i], gate[i], up[i], dgate[i], dup[i]
+        for j in range(gate_row.size):
+            z = gate_row[j] + gate_bias[j]
+            s = sigmoid(z)
+            of_up = g_row[j] * z * s
+            of_gate = g_row[j] * (up_row[j] + up_bias[j]) * s * (one + z * (one - s))
+            dup_row[j], dgate_row[j] = of_up, of_gate
+            dup_bias[j] += of_up
+            dgate_bias[j] += of_gate

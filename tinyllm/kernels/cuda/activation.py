@@ -195,6 +195,53 @@ def _grid(x: Array) -> tuple[int, int]:
     return across, min(-(-max(len(x), 1) // WALKING_WARPS), max(1, 4 * WALKERS // max(across, 1)))
 
 
+@kernel
+def bias_swiglu_kernel(gate: Array, up: Array, gate_bias: Array, up_bias: Array, out: Array) -> None:
+    """A warp for 32 columns, whose two biases stay in registers."""
+    j = cuda.blockIdx.x * WARP + cuda.threadIdx.x
+    if j < gate.shape[1]:
+        b, c = gate_bias[j], up_bias[j]
+        for i in range(
+            cuda.blockIdx.y * WALKING_WARPS + cuda.threadIdx.y, gate.shape[0], cuda.gridDim.y * WALKING_WARPS
+        ):
+            out[i, j] = value_silu(gate[i, j] + b) * (up[i, j] + c)
+
+
+@kernel
+def bias_swiglu_vjp_kernel(
+    g: Array,
+    gate: Array,
+    up: Array,
+    gate_bias: Array,
+    up_bias: Array,
+    dgate: Array,
+    dup: Array,
+    dgate_biases: Array,
+    dup_biases: Array,
+) -> None:
+    """As `bias_vjp_kernel`, for two inputs; the sums go to rows of `dgate_biases` and `dup_biases` (blocks, C)."""
+    gate_sums = cuda.shared.array((WALKING_WARPS, WARP), float32)
+    up_sums = cuda.shared.array((WALKING_WARPS, WARP), float32)
+    column, walker = cuda.threadIdx.x, cuda.threadIdx.y
+    j = cuda.blockIdx.x * WARP + column
+    of_gate = of_up = ZERO
+    if j < gate.shape[1]:
+        b, c = gate_bias[j], up_bias[j]
+        for i in range(cuda.blockIdx.y * WALKING_WARPS + walker, gate.shape[0], cuda.gridDim.y * WALKING_WARPS):
+            z, d = gate[i, j] + b, g[i, j]
+            d_up, d_gate = d * value_silu(z), d * (up[i, j] + c) * slope_silu(z)
+            dup[i, j], dgate[i, j] = d_up, d_gate
+            of_up += d_up
+            of_gate += d_gate
+    gate_sums[walker, column], up_sums[walker, column] = of_gate, of_up
+    cuda.syncthreads()
+    if walker == 0 and j < gate.shape[1]:
+        for k in range(1, WALKING_WARPS):
+            of_gate += gate_sums[k, column]
+            of_up += up_sums[k, column]
+        dgate_biases[cuda.blockIdx.y, j], dup_biases[cuda.blockIdx.y, j] = of_gate, of_up
+
+
 # -- the functions -----------------------------------------------------------------------------------------------------
 
 Function = Callable[..., None]
@@ -243,3 +290,27 @@ def swiglu(gate: Array, up: Array, out: Array) -> None:
 def swiglu_vjp(g: Array, gate: Array, up: Array, dgate: Array, dup: Array) -> None:
     """Cotangents of `gate` and `up` from `g`, all (n,)."""
     swiglu_vjp_kernel[_blocks(gate), THREADS](g, gate, up, dgate, dup)
+
+
+def bias_swiglu(gate: Array, up: Array, gate_bias: Array, up_bias: Array, out: Array) -> None:
+    """SiLU of `gate` + `gate_bias`, times `up` + `up_bias`, into `out`; (R, C) and (C,)."""
+    bias_swiglu_kernel[_grid(gate), (WARP, WALKING_WARPS)](gate, up, gate_bias, up_bias, out)
+
+
+def bias_swiglu_vjp(
+    g: Array,
+    gate: Array,
+    up: Array,
+    gate_bias: Array,
+    up_bias: Array,
+    dgate: Array,
+    dup: Array,
+    dgate_bias: Array,
+    dup_bias: Array,
+) -> None:
+    """Cotangents of gate and up (R, C) and of their biases (C,) from `g` (R, C)."""
+    sums = [empty(gate, _grid(gate)[1], gate.shape[1]) for _ in range(2)]
+    shape = _grid(gate), (WARP, WALKING_WARPS)
+    bias_swiglu_vjp_kernel[shape](g, gate, up, gate_bias, up_bias, dgate, dup, *sums)
+    column_sums(sums[0], dgate_bias)
+    column_sums(sums[1], dup_bias)

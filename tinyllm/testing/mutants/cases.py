@@ -163,8 +163,10 @@ CASES: dict[str, list[Case]] = {
         _one(lambda x, b: tl.gelu(x, bias=b), real(2, 2), real(2)),
         _one(lambda x, b: tl.gelu(x, approximate="tanh", bias=b), real(2, 2), real(2)),
     ],
-    "silu": [_one(tl.silu, real(2, 3))],
-    "swiglu": [_one(tl.swiglu, real(2, 3), real(2, 3))],
+    "silu": [_one(lambda x, b: tl.silu(x, bias=b), real(2, 2), real(2))],
+    "swiglu": [
+        _one(lambda x, u, b, c: tl.swiglu(x, u, gate_bias=b, up_bias=c), real(2, 2), real(2, 2), real(2), real(2))
+    ],
     "layer_norm": [
         _one(lambda x, w, b: tl.layer_norm(x, 4, w, b), real(3, 4), positive(4), real(4)),
         _one(lambda x, w, b: tl.layer_norm(x, (2, 3), w, b, eps=0.1), real(2, 2, 3), positive(2, 3), real(2, 3)),
