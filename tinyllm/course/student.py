@@ -1,4 +1,8 @@
-"""The student edition: the chapters without the solutions."""
+"""The student edition: the chapters without the solutions, ready for nbgrader and otter-grader too.
+
+Each exercise's cell carries nbgrader's mark of a cell to be filled in, and a locked cell with its points comes after
+it. For otter-grader, a test file of each exercise lies in ``tests/<chapter>/``.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyllm.course.build import as_bytes
-from tinyllm.course.exercise import exercises
+from tinyllm.course.exercise import Exercise, exercises
 from tinyllm.course.files import ChapterError, read, sources, tags
 from tinyllm.errors import DataError
 from tinyllm.safetensors import replacing
@@ -15,6 +19,23 @@ from tinyllm.safetensors import replacing
 SOLUTION = re.compile(r"^([ \t]*)# BEGIN SOLUTION\n.*?^[ \t]*# END SOLUTION[ \t]*$", re.MULTILINE | re.DOTALL)
 TO_DO = 'raise NotImplementedError("your turn")'
 DEFINES = re.compile(r"^def (\w+)\(", re.MULTILINE)
+TESTS = "tests"
+OTTER = """\
+from otter.test_files import test_case
+
+from tinyllm.course import examine
+
+OK_FORMAT = False
+
+name = "{name}"
+points = {points}
+
+
+@test_case()
+def test_{name}(env):
+    report = examine(env["{name}"])
+    assert report.ok, report
+"""
 
 
 def without_solutions(text: str) -> str:
@@ -34,6 +55,11 @@ def without_solutions(text: str) -> str:
 def student_edition(out: Path, numbers: list[str] | None = None) -> list[Path]:
     """Write the chapters as notebooks without solutions and outputs into a new or empty folder.
 
+    Returns
+    -------
+    list of Path
+        The notebooks; the tests for otter-grader lie beside them.
+
     Raises
     ------
     ChapterError
@@ -47,9 +73,15 @@ def student_edition(out: Path, numbers: list[str] | None = None) -> list[Path]:
     written = []
     for source in sources(numbers):
         notebook = read(source)
+        cells: list[Any] = []
         for cell in notebook.cells:
-            if cell.cell_type == "code":
-                _prepare(cell, source)
+            cells.append(cell)
+            exercise = _prepare(cell, source) if cell.cell_type == "code" else None
+            if exercise:
+                cells.append(_points(exercise))
+                with replacing(_folder(out / TESTS / source.stem) / f"{exercise.name}.py") as file:
+                    file.write(OTTER.format(name=exercise.name, points=exercise.points).encode())
+        notebook.cells = cells
         path = out / source.with_suffix(".ipynb").name
         with replacing(path) as file:
             file.write(as_bytes(notebook))
@@ -57,21 +89,38 @@ def student_edition(out: Path, numbers: list[str] | None = None) -> list[Path]:
     return written
 
 
-def _prepare(cell: Any, source: Path) -> None:
-    """Strip the cell; mark it as nbgrader does where it is to be filled in."""
+def _folder(path: Path) -> Path:
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _prepare(cell: Any, source: Path) -> Exercise | None:
+    """Strip the cell; mark it as nbgrader does where it is to be filled in, and tell for which exercise."""
     try:
         cell.source = without_solutions(cell.source)
     except DataError as error:
         raise DataError(f"{source.name}: {error}:\n{cell.source}") from error
     names = [name for name in DEFINES.findall(cell.source) if name in exercises()]
-    if "exercise" in tags(cell) and names:
-        if TO_DO not in cell.source:
-            raise DataError(f"{source.name}: the solution of {names[0]} is not between # BEGIN and # END SOLUTION")
-        cell.metadata["nbgrader"] = {
-            "grade": False,
-            "grade_id": names[0],
-            "locked": False,
-            "schema_version": 3,
-            "solution": True,
-            "task": False,
-        }
+    if "exercise" not in tags(cell) or not names:
+        return None
+    if TO_DO not in cell.source:
+        raise DataError(f"{source.name}: the solution of {names[0]} is not between # BEGIN and # END SOLUTION")
+    cell.metadata["nbgrader"] = _mark(names[0], solution=True)
+    return exercises()[names[0]]
+
+
+def _points(exercise: Exercise) -> Any:
+    """The cell that nbgrader gives an exercise's points for, if it raises nothing."""
+    from nbformat.v4 import new_code_cell
+
+    code = f"# For graders: check({exercise.name}) above says more.\nassert examine({exercise.name}).ok"
+    mark = _mark(f"{exercise.name}_points", grade=True, locked=True, points=exercise.points)
+    cell = new_code_cell(f"from tinyllm.course import examine\n\n{code}", metadata={"nbgrader": mark})
+    cell.id = exercise.name.replace("_", "-")[:64]
+    return cell
+
+
+def _mark(grade_id: str, **what: Any) -> dict[str, Any]:
+    """The metadata by which nbgrader knows a cell."""
+    plain = {"grade": False, "locked": False, "solution": False, "task": False, "schema_version": 3}
+    return plain | {"grade_id": grade_id} | what
