@@ -176,7 +176,7 @@ def test_bytes_of_tokens_are_the_bytes_of_the_text(trained, text):
 def test_the_cache_stays_bounded_and_changes_nothing(trained, monkeypatch):
     text = " ".join(str(n) for n in range(500))
     expected = trained.encode(text)
-    monkeypatch.setattr("tinyllm.text.bpe._CACHED_WORDS", 10)
+    monkeypatch.setattr("tinyllm.text.word_cache.MOST_WORDS", 10)
     fresh = ByteLevelBPE(trained._ids, trained.merges)
     assert fresh.encode(text) == fresh.encode(text) == expected
     assert len(fresh._cache) <= 10

@@ -189,10 +189,12 @@ def change(path, value):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (change(["normalizer"], {"type": "NFKC"}), "normalizer 'NFKC' is not supported"),
+        (change(["normalizer"], {"type": "Nmt"}), "normalizer 'Nmt' is not supported"),
+        (change(["normalizer"], {"type": "Strip"}), "'normalizer.strip_left' is missing"),
         (change(["truncation"], {"max_length": 8}), "truncation .* is not supported"),
         (change(["padding"], {"strategy": "BatchLongest"}), "padding .* is not supported"),
-        (change(["post_processor"], {"type": "BertProcessing"}), "post-processor 'BertProcessing' is not supported"),
+        (change(["post_processor"], {"type": "Nothing"}), "post-processor 'Nothing' is not supported"),
+        (change(["post_processor"], {"type": "BertProcessing", "sep": 3}), "post_processor.cls.* a token and its id"),
         (change(["pre_tokenizer"], {"type": "Metaspace"}), "pre-tokenizer 'Metaspace'"),
         (change(["pre_tokenizer"], None), "pre-tokenizer None"),
         (change(["decoder"], {"type": "WordPiece"}), "decoder 'WordPiece'"),
@@ -207,7 +209,6 @@ def change(path, value):
         (change(["model", "byte_fallback"], True), "byte_fallback"),
         (change(["model", "continuing_subword_prefix"], "##"), "continuing_subword_prefix"),
         (change(["model", "end_of_word_suffix"], "</w>"), "end_of_word_suffix"),
-        (change(["added_tokens", 0, "single_word"], True), "single_word"),
         (change(["added_tokens", 0, "id"], 5), "added token .* id 5, but in the vocabulary it is 288"),
         (change(["added_tokens", 0, "content"], ""), "is empty"),
         (change(["added_tokens", 0], 7), "should be an object"),

@@ -12,15 +12,21 @@ from tinyllm.text.clean import (
     strip_html,
 )
 from tinyllm.text.load import load_tokenizer
+from tinyllm.text.porter import PorterStemmer
 from tinyllm.text.pretokenize import gpt2_split
+from tinyllm.text.sentencepiece import SentencePieceBPE
 from tinyllm.text.tokenizer import AddedToken, Tokenizer
+from tinyllm.text.wordpiece import WordPiece
 from tinyllm.text.words import WordTokenizer, word_tokenize
 
 __all__ = [
     "AddedToken",
     "ByteLevelBPE",
     "CharTokenizer",
+    "PorterStemmer",
+    "SentencePieceBPE",
     "Tokenizer",
+    "WordPiece",
     "WordTokenizer",
     "clean",
     "decode_entities",

@@ -1,4 +1,7 @@
-"""Byte-level byte-pair encoding, GPT-2's tokenizer: any string is bytes, frequent runs of bytes are tokens."""
+"""Byte-level byte-pair encoding, GPT-2's tokenizer: any string is bytes, frequent runs of bytes are tokens.
+
+Llama 3, Qwen, SmolLM2 and others differ from it in how a text is cut into words before (`PreTokenizer`).
+"""
 
 from __future__ import annotations
 
@@ -9,23 +12,22 @@ from typing import Any, Self
 
 from tinyllm.errors import TokenizerError
 from tinyllm.text.bpe_train import train_merges
-from tinyllm.text.bytes_alphabet import SYMBOLS, read_bytes, write_bytes
+from tinyllm.text.bytes_alphabet import ALPHABET, SYMBOLS, read_bytes, write_bytes
 from tinyllm.text.files import describe, expect, field, only_known, read_json_object, read_text, vocabulary
 from tinyllm.text.merges import merge_word
-from tinyllm.text.pretokenize import gpt2_split
+from tinyllm.text.normalize import Normalizer
+from tinyllm.text.pretokenize import BYTE_LEVEL, PreTokenizer, gpt2_split
 from tinyllm.text.template import Template
-from tinyllm.text.tokenizer import AddedToken, Tokenizer, append_tokens, as_texts, cut_at, encodable, lone_surrogate
-
-_CACHED_WORDS = 1 << 16  # words whose ids are remembered; a language repeats few words most of the time
-_CACHED_LENGTH = 64  # a longer word will hardly come again
+from tinyllm.text.tokenizer import AddedToken, Tokenizer, append_tokens, as_texts, cut_at, encodable, refuse_surrogates
+from tinyllm.text.word_cache import WordCache
 
 _UNSUPPORTED = ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback")
 _MODEL_KEYS = {"type", "vocab", "merges", "unk_token", "fuse_unk", "ignore_merges", *_UNSUPPORTED}
-_PRE_TOKENIZER_KEYS = {"type", "add_prefix_space", "trim_offsets", "use_regex"}
+_DECODER = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
 
 
 class ByteLevelBPE(Tokenizer):
-    """Byte-level BPE with GPT-2's pre-tokenisation. Make one with `train`, `from_pair` or ``load_tokenizer``.
+    """Byte-level BPE, by default with GPT-2's words. Make one with `train`, `from_pair` or ``load_tokenizer``.
 
     Parameters
     ----------
@@ -39,10 +41,10 @@ class ByteLevelBPE(Tokenizer):
         What `encode` puts around the texts.
     roles : mapping of str to str, optional
         As for `Tokenizer`.
-    add_prefix_space : bool
-        Whether a text that does not begin with a space gets one.
-    use_regex : bool
-        Whether the text is cut by GPT-2's pattern; if not, each text is one word.
+    normalizer : Normalizer, optional
+        As for `Tokenizer`.
+    pre_tokenizer : PreTokenizer, optional
+        What cuts a text into words; by default GPT-2's pattern.
     ignore_merges : bool
         Whether a word that is a token is taken whole, without asking the merges.
 
@@ -61,26 +63,29 @@ class ByteLevelBPE(Tokenizer):
         template: Template | None = None,
         roles: Mapping[str, str] | None = None,
         *,
-        add_prefix_space: bool = False,
-        use_regex: bool = True,
+        normalizer: Normalizer | None = None,
+        pre_tokenizer: PreTokenizer | None = None,
         ignore_merges: bool = False,
     ) -> None:
-        super().__init__(vocab, added, template, roles)
+        super().__init__(vocab, added, template, roles, normalizer)
         self.merges = list(merges)
-        self.add_prefix_space, self.use_regex, self.ignore_merges = add_prefix_space, use_regex, ignore_merges
+        self.pre_tokenizer = pre_tokenizer or PreTokenizer.from_spec(BYTE_LEVEL)
+        self.ignore_merges = ignore_merges
         self._byte_ids = [self._ids.get(symbol) for symbol in SYMBOLS]
-        self._ranks = {self._pair(rank, *pair): (rank, self._ids["".join(pair)]) for rank, pair in enumerate(merges)}
-        self._bytes = {
-            index: token.encode() if token in self._added_by_content else read_bytes(token)
-            for token, index in self._ids.items()
-        }
-        self._cache: dict[str, list[int]] = {}
-
-    def _pair(self, rank: int, left: str, right: str) -> tuple[int, int]:
-        for token in (left, right, left + right):
-            if token not in self._ids:
-                raise TokenizerError(f"merge {rank}, {left!r} with {right!r}, needs {token!r}, which has no id")
-        return self._ids[left], self._ids[right]
+        ids = self._ids
+        try:
+            self._ranks = {(ids[a], ids[b]): (rank, ids[a + b]) for rank, (a, b) in enumerate(merges)}
+        except KeyError as error:
+            rank, pair = next((n, pair) for n, pair in enumerate(merges) if not {*pair, "".join(pair)} <= ids.keys())
+            raise TokenizerError(
+                f"merge {rank}, {pair[0]!r} with {pair[1]!r}, needs {error}, which has no id"
+            ) from None
+        written = [token for token in ids if token not in self._added_by_content]
+        if not ALPHABET.issuperset("".join(written)):
+            for token in written:
+                read_bytes(token)  # raises for the one that is not written in the alphabet
+        self._bytes: dict[int, bytes] = {}
+        self._cache = WordCache(self._encode_word)
 
     # Making one ---------------------------------------------------------------------------------------------------
 
@@ -178,9 +183,7 @@ class ByteLevelBPE(Tokenizer):
             For a setting that is not supported, by name, and for a damaged file.
         """
         model = field(spec, "model", dict)
-        pre_tokenizer = field(spec, "pre_tokenizer", dict)
         only_known(model, _MODEL_KEYS, "model")
-        only_known(pre_tokenizer, _PRE_TOKENIZER_KEYS, "pre_tokenizer")
         for name in _UNSUPPORTED:
             if model.get(name):
                 raise TokenizerError(f"'model.{name}' = {model[name]!r} is not supported by byte-level BPE here")
@@ -189,40 +192,22 @@ class ByteLevelBPE(Tokenizer):
         vocab = vocabulary(field(model, "vocab", dict, "model"), "model.vocab")
         if model.get("unk_token") is not None and not vocab.keys() >= set(SYMBOLS):
             raise TokenizerError("'model.unk_token' is not supported where the vocabulary lacks some of the 256 bytes")
-        written = field(model, "merges", list, "model")
-        merges = [_read_merge(merge, f"'model.merges', entry {n}") for n, merge in enumerate(written)]
         return cls(
             vocab,
-            merges,
+            read_merges(field(model, "merges", list, "model"), "'model.merges'"),
             added,
             template,
             roles,
-            add_prefix_space=field(pre_tokenizer, "add_prefix_space", bool, "pre_tokenizer"),
-            use_regex=expect(pre_tokenizer.get("use_regex", True), bool, "pre_tokenizer.use_regex"),
+            normalizer=Normalizer.from_spec(spec.get("normalizer")),
+            pre_tokenizer=PreTokenizer.from_spec(field(spec, "pre_tokenizer", dict)),
             ignore_merges=expect(model.get("ignore_merges", False), bool, "model.ignore_merges"),
         )
 
     # Using it -----------------------------------------------------------------------------------------------------
 
     def _encode_piece(self, text: str, offset: int) -> list[int]:
-        if self.add_prefix_space and not text.startswith(" "):
-            text, offset = " " + text, offset - 1
-        cache = self._cache
-        ids: list[int] = []
-        try:
-            for word in gpt2_split(text) if self.use_regex else [text]:
-                known = cache.get(word)
-                if known is None:
-                    known = self._encode_word(word)
-                    if len(word) <= _CACHED_LENGTH:
-                        if len(cache) >= _CACHED_WORDS:
-                            cache.clear()
-                        cache[word] = known
-                ids += known
-        except UnicodeEncodeError:
-            place = next(i for i, c in enumerate(text) if "\ud800" <= c <= "\udfff")
-            raise lone_surrogate(text[place], f"the text has, at offset {offset + place},") from None
-        return ids
+        refuse_surrogates(text, offset)
+        return self._cache.ids(self.pre_tokenizer(text, offset == 0))
 
     def _encode_word(self, word: str) -> list[int]:
         data = word.encode("utf-8")
@@ -235,16 +220,16 @@ class ByteLevelBPE(Tokenizer):
         return merge_word(ids, self._ranks)
 
     def _join(self, ids: Iterable[int]) -> bytes:
-        table = self._bytes
-        return b"".join([table[index] for index in ids])
+        known, parts = self._bytes, []
+        for index in ids:
+            data = known.get(index)
+            if data is None:
+                token = self._tokens[index]
+                data = known[index] = token.encode() if token in self._added_by_content else read_bytes(token)
+            parts.append(data)
+        return b"".join(parts)
 
     def _spec(self) -> dict[str, Any]:
-        byte_level = {
-            "type": "ByteLevel",
-            "add_prefix_space": self.add_prefix_space,
-            "trim_offsets": True,
-            "use_regex": self.use_regex,
-        }
         model = {
             "type": "BPE",
             "dropout": None,
@@ -257,12 +242,21 @@ class ByteLevelBPE(Tokenizer):
             "vocab": self._ids,
             "merges": [f"{left} {right}" for left, right in self.merges],
         }
-        return {"pre_tokenizer": byte_level, "decoder": byte_level, "model": model}
+        return {"pre_tokenizer": self.pre_tokenizer.spec, "decoder": _DECODER, "model": model}
+
+
+def read_merges(written: Sequence[Any], where: str) -> list[tuple[str, str]]:
+    """The merges of a file; TokenizerError, begun by `where`, for one that is none."""
+    return [_read_merge(merge, f"{where}, entry {n}") for n, merge in enumerate(written)]
 
 
 def _read_merge(merge: Any, where: str) -> tuple[str, str]:
     """A merge written as ``"a b"`` or ``["a", "b"]``."""
-    parts = merge.split(" ") if isinstance(merge, str) else merge
+    if isinstance(merge, str):
+        left, _, right = merge.partition(" ")
+        parts: Any = (left, right) if " " not in right else None
+    else:
+        parts = merge
     match parts:
         case [str(left), str(right)] if left and right:
             return left, right

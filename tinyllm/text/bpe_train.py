@@ -13,9 +13,9 @@ on bytes: Radford et al., "Language Models are Unsupervised Multitask Learners" 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from heapq import heapify, heappop, heappush
-from itertools import pairwise
+from itertools import islice, pairwise
 
 from tinyllm.text.bytes_alphabet import BYTE_ORDER
 
@@ -62,11 +62,6 @@ def _replace(ids: list[int], pair: Pair, merged: int) -> list[int]:
 def train_merges(words: Mapping[bytes, int], n_merges: int, min_frequency: int = 1) -> list[Pair]:
     """Learn the merges of a corpus, given as its words with their counts.
 
-    All words lie in one long array, as a doubly linked list of tokens. Of each pair we keep its count and the places
-    where it was seen; a merge touches only these places and their neighbours. The next pair comes from a heap whose
-    counts may be out of date: a merge only ever lowers the count of an old pair, so an outdated entry comes up too
-    early, never too late, and is put back with its true count.
-
     Parameters
     ----------
     words : mapping of bytes to int
@@ -81,6 +76,33 @@ def train_merges(words: Mapping[bytes, int], n_merges: int, min_frequency: int =
     list of (int, int)
         The merged pairs in order. Ids below 256 are bytes; ``256 + k`` is what merge number k made.
     """
+    spelt = [([_PLACE[byte] for byte in word], count) for word, count in words.items()]
+    learned = islice(learn_pairs(spelt, 256, min_frequency), n_merges)
+    return [(_byte_or_token(a), _byte_or_token(b)) for a, b in learned]
+
+
+def learn_pairs(words: Iterable[tuple[Sequence[int], int]], symbols: int, min_frequency: int = 1) -> Iterator[Pair]:
+    """The merges of a corpus, one after the other, until no pair is left.
+
+    All words lie in one long array, as a doubly linked list of tokens. Of each pair we keep its count and the places
+    where it was seen; a merge touches only these places and their neighbours. The next pair comes from a heap whose
+    counts may be out of date: a merge only ever lowers the count of an old pair, so an outdated entry comes up too
+    early, never too late, and is put back with its true count.
+
+    Parameters
+    ----------
+    words : iterable of (sequence of int, int)
+        Each word of the corpus, spelt in symbols ``0 .. symbols - 1``, and how often it occurs.
+    symbols : int
+        How many there are; ``symbols + k`` is what merge number k made.
+    min_frequency : int
+        A pair that occurs less often is not merged.
+
+    Yields
+    ------
+    (int, int)
+        The most frequent pair of the tokens as they are then; of equally frequent ones the one with the smallest ids.
+    """
     tokens, weight = _lay_out(words)
     left, right = list(range(-1, len(tokens) - 1)), list(range(1, len(tokens) + 1))
     counts: dict[Pair, int] = {}
@@ -93,8 +115,8 @@ def train_merges(words: Mapping[bytes, int], n_merges: int, min_frequency: int =
     heap = [(-count, pair) for pair, count in counts.items()]
     heapify(heap)
 
-    merges: list[Pair] = []
-    while heap and len(merges) < n_merges:
+    merged = symbols - 1
+    while heap:
         count, best = heappop(heap)
         true_count = counts[best]
         if true_count != -count:
@@ -102,8 +124,8 @@ def train_merges(words: Mapping[bytes, int], n_merges: int, min_frequency: int =
             continue
         if true_count < max(min_frequency, 1):
             break
-        merged = 256 + len(merges)
-        merges.append(best)
+        merged += 1
+        yield best
         born: set[Pair] = set()
         for i in places.pop(best):
             j = right[i]
@@ -127,17 +149,15 @@ def train_merges(words: Mapping[bytes, int], n_merges: int, min_frequency: int =
         for pair in born:
             heappush(heap, (-counts[pair], pair))
 
-    return [(_byte_or_token(a), _byte_or_token(b)) for a, b in merges]
-
 
 _BORDER, _GONE = -1, -2  # no token: the border between two words; the right half of a merged pair
 
 
-def _lay_out(words: Mapping[bytes, int]) -> tuple[list[int], list[int]]:
-    """The words' bytes, numbered as in the byte alphabet, with a border before, between and after them; the counts."""
+def _lay_out(words: Iterable[tuple[Sequence[int], int]]) -> tuple[list[int], list[int]]:
+    """The words' symbols with a border before, between and after them; the counts."""
     tokens, weight = [_BORDER], [0]
-    for word, count in words.items():
-        tokens += [_PLACE[byte] for byte in word]
+    for word, count in words:
+        tokens += word
         tokens.append(_BORDER)
         weight += [count] * (len(word) + 1)
     return tokens, weight

@@ -18,6 +18,9 @@ SYMBOLS: list[str] = [""] * 256
 for _place, _byte in enumerate(BYTE_ORDER):
     SYMBOLS[_byte] = chr(_byte) if _byte in _PRINTABLE else chr(0x100 + _place - len(_PRINTABLE))
 
+#: The characters that stand for a byte.
+ALPHABET = frozenset(SYMBOLS)
+
 _BYTES = {ord(symbol): byte for byte, symbol in enumerate(SYMBOLS)}
 
 

@@ -93,7 +93,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
     return value
 
 
-def write_json(path: Path, value: dict[str, Any]) -> None:
+def write_json(path: Path, value: dict[str, Any] | list[Any]) -> None:
     """Write `value` beside `path` and put it in place by one rename: the old file stays whole if anything fails."""
     text = json.dumps(value, ensure_ascii=False, indent=2) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)

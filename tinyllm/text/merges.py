@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from heapq import heapify, heappop, heappush
 from itertools import pairwise
 
-#: For a pair of token ids that merges: its rank (0 is merged first) and the id of the merged token.
-Merges = Mapping[tuple[int, int], tuple[int, int]]
+#: For a pair of token ids that merges: its rank (the smallest is merged first) and the id of the merged token.
+Merges = Mapping[tuple[int, int], tuple[float, int]]
 
 _GONE = -1  # in the place of the right half of a merged pair
 _NO_MERGE = (-1, -1)

@@ -31,14 +31,24 @@ class Template:
         """
         if spec is None:
             return None
-        kind = field(spec, "type", str, "post_processor")
-        if kind == "ByteLevel":  # moves offsets only, never ids
+        adding = [part for part in _parts(spec) if part["type"] != "ByteLevel"]  # which moves offsets only, never ids
+        if len(adding) > 1:
+            raise TokenizerError(f"a post-processor of {len(adding)} parts that add tokens is not supported, only one")
+        if not adding:
             return None
+        part, kind = adding[0], adding[0]["type"]
+        if kind in ("BertProcessing", "RobertaProcessing"):
+            cls_, sep = (_named_id(part, name) for name in ("cls", "sep"))
+            between = (sep, sep) if kind == "RobertaProcessing" else (sep,)
+            return cls((cls_, "A", sep), (cls_, "A", *between, "B", sep), spec)
         if kind != "TemplateProcessing":
-            raise TokenizerError(f"the post-processor {kind!r} is not supported; known: ByteLevel, TemplateProcessing")
-        ids = _special_ids(field(spec, "special_tokens", dict, "post_processor"))
-        single = _pieces(field(spec, "single", list, "post_processor"), ids)
-        pair = _pieces(field(spec, "pair", list, "post_processor"), ids)
+            raise TokenizerError(
+                f"the post-processor {kind!r} is not supported; known: BertProcessing, ByteLevel, RobertaProcessing, "
+                "Sequence, TemplateProcessing"
+            )
+        ids = _special_ids(field(part, "special_tokens", dict, "post_processor"))
+        single = _pieces(field(part, "single", list, "post_processor"), ids)
+        pair = _pieces(field(part, "pair", list, "post_processor"), ids)
         return cls(single, pair, spec)
 
     def apply(self, first: list[int], second: list[int] | None) -> list[int]:
@@ -48,6 +58,22 @@ class Template:
         for piece in self.single if second is None else self.pair:
             ids += texts[piece] if isinstance(piece, str) else piece
         return ids
+
+
+def _parts(spec: dict[str, Any]) -> list[dict[str, Any]]:
+    """The post-processors of a sequence, itself without sequences; a single one is a sequence of one."""
+    if field(spec, "type", str, "post_processor") != "Sequence":
+        return [spec]
+    inner = field(spec, "processors", list, "post_processor")
+    return [part for n, one in enumerate(inner) for part in _parts(expect(one, dict, f"processors[{n}]"))]
+
+
+def _named_id(spec: dict[str, Any], name: str) -> tuple[int]:
+    """The id of a token that is written ``["[CLS]", 101]``."""
+    match spec.get(name):
+        case [str(), int(index)] if type(index) is int:
+            return (index,)
+    raise TokenizerError(f"'post_processor.{name}' should be a token and its id")
 
 
 def _special_ids(specials: dict[str, Any]) -> dict[str, tuple[int, ...]]:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tinyllm.errors import TokenizerError
+from tinyllm.text.added import AddedToken, Finder
 from tinyllm.text.files import write_json
+from tinyllm.text.normalize import Normalizer
 from tinyllm.text.template import Template
-from tinyllm.text.unicode_classes import strip_left, strip_right
 
 #: The special tokens that play a role by convention, the likeliest first.
 ROLES: dict[str, tuple[str, ...]] = {
@@ -22,23 +22,12 @@ ROLES: dict[str, tuple[str, ...]] = {
     "eos_token": ("</s>", "<eos>", "[EOS]", "<|end_of_text|>", "<|endoftext|>"),
     "pad_token": ("<pad>", "[PAD]", "<|pad|>"),
     "unk_token": ("<unk>", "[UNK]"),
+    "cls_token": ("[CLS]",),
+    "sep_token": ("[SEP]",),
+    "mask_token": ("[MASK]", "<mask>"),
 }
 
 _MOST_IDS = 1 << 31  # ids are stored in 32 bits
-
-
-@dataclass(frozen=True)
-class AddedToken:
-    """A token that is found in the text before anything else; a `special` one is left out of decoded text.
-
-    `lstrip` and `rstrip` let it swallow the white space before and after it.
-    """
-
-    content: str
-    id: int
-    special: bool = True
-    lstrip: bool = False
-    rstrip: bool = False
 
 
 class Tokenizer(ABC):
@@ -56,8 +45,10 @@ class Tokenizer(ABC):
     template : Template, optional
         What `encode` puts around the texts.
     roles : mapping of str to str, optional
-        Which token is the ``bos_token``, ``eos_token``, ``pad_token`` or ``unk_token``; for a role that it leaves out,
-        the conventional names of special tokens (`ROLES`) decide.
+        Which token is the ``bos_token``, ``eos_token``, ``pad_token``, ``unk_token``, ``cls_token``, ``sep_token`` or
+        ``mask_token``; for a role that it leaves out, the conventional names of special tokens (`ROLES`) decide.
+    normalizer : Normalizer, optional
+        What is done to a text between the added tokens before it is encoded.
     """
 
     def __init__(
@@ -66,6 +57,7 @@ class Tokenizer(ABC):
         added: Sequence[AddedToken] = (),
         template: Template | None = None,
         roles: Mapping[str, str] | None = None,
+        normalizer: Normalizer | None = None,
     ) -> None:
         self._ids = _with_added(vocab, added)
         self._tokens = {index: token for token, index in self._ids.items()}
@@ -74,10 +66,13 @@ class Tokenizer(ABC):
             raise TokenizerError(f"{first!r} and {self._tokens[index]!r} have the same id {index}")
         self.added = tuple(added)
         self.template = template
+        self.normalizer = normalizer
         self._added_by_content = {token.content: token for token in added}
         self._special_ids = frozenset(token.id for token in added if token.special)
-        longest_first = sorted(self._added_by_content, key=len, reverse=True)
-        self._added_pattern = re.compile("|".join(map(re.escape, longest_first))) if added else None
+        # Those that are found in the text as it is come first, then, between them, those of the normalised text.
+        self._raw = Finder({token.content: token for token in added if not token.normalized})
+        normalize = normalizer or str
+        self._normalized = Finder({normalize(token.content): token for token in added if token.normalized})
         for piece in template.single + template.pair if template else ():
             if isinstance(piece, tuple) and not set(piece) <= self._tokens.keys():
                 raise TokenizerError(f"the post-processor adds the ids {list(piece)}, which are not in the vocabulary")
@@ -157,8 +152,12 @@ class Tokenizer(ABC):
 
     def decode_bytes(self, ids: Iterable[int], skip_special_tokens: bool = True) -> bytes:
         """The bytes of token ids, exact even where they end inside a character; arguments as `decode`."""
+        return self._join(self._kept(ids, skip_special_tokens))
+
+    def _kept(self, ids: Iterable[int], skip_special_tokens: bool) -> list[int]:
+        """The ids that are shown, each of them known."""
         known = self._checked(ids)
-        return self._join(i for i in known if i not in self._special_ids) if skip_special_tokens else self._join(known)
+        return [i for i in known if i not in self._special_ids] if skip_special_tokens else known
 
     @property
     def vocab_size(self) -> int:
@@ -197,6 +196,21 @@ class Tokenizer(ABC):
     def unk_token_id(self) -> int | None:
         """The id of the token for what the vocabulary lacks, None where there is none."""
         return self._role("unk_token")
+
+    @property
+    def cls_token_id(self) -> int | None:
+        """The id of the token that stands for a whole text, None where there is none."""
+        return self._role("cls_token")
+
+    @property
+    def sep_token_id(self) -> int | None:
+        """The id of the token that ends each text of a pair, None where there is none."""
+        return self._role("sep_token")
+
+    @property
+    def mask_token_id(self) -> int | None:
+        """The id of the token in whose place another one is to be told, None where there is none."""
+        return self._role("mask_token")
 
     def save(self, path: str | Path) -> Path:
         """Write Hugging Face's tokenizer.json, which the ``tokenizers`` package loads with the same ids.
@@ -239,20 +253,19 @@ class Tokenizer(ABC):
         return ids
 
     def _pieces(self, text: str) -> Iterator[tuple[int, str | AddedToken]]:
-        """The added tokens and the non-empty texts between them, each with its offset."""
-        end = 0
-        for match in self._added_pattern.finditer(text) if self._added_pattern else ():
-            token = self._added_by_content[match[0]]
-            before = text[end : match.start()]
-            before = strip_right(before) if token.lstrip else before
-            if before:
-                yield end, before
-            yield match.start(), token
-            end = match.end()
-            if token.rstrip:
-                end = len(text) - len(strip_left(text[end:]))
-        if end < len(text):
-            yield end, text[end:]
+        """The added tokens and the non-empty texts between them, each with its offset.
+
+        A text in a piece that was normalised has the offset of that piece, except that only the first may have 0.
+        """
+        for offset, piece in self._raw.cut(text):
+            if isinstance(piece, AddedToken):
+                yield offset, piece
+                continue
+            if self.normalizer is not None:
+                refuse_surrogates(piece, offset)
+                piece = self.normalizer(piece)
+            for place, part in self._normalized.cut(piece):
+                yield offset + place, part
 
     def _checked(self, ids: Iterable[int]) -> list[int]:
         """`ids` as Python ints, each of them in the vocabulary."""
@@ -271,16 +284,31 @@ class Tokenizer(ABC):
             {
                 "id": token.id,
                 "content": token.content,
-                "single_word": False,
+                "single_word": token.single_word,
                 "lstrip": token.lstrip,
                 "rstrip": token.rstrip,
-                "normalized": False,
+                "normalized": token.normalized,
                 "special": token.special,
             }
             for token in self.added
         ]
-        common = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": added, "normalizer": None}
-        return {**common, "post_processor": self.template.spec if self.template else None, **self._spec()}
+        common = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": added}
+        normalizer = self.normalizer.spec if self.normalizer else None
+        return {
+            **common,
+            "normalizer": normalizer,
+            "post_processor": self.template.spec if self.template else None,
+            **self._spec(),
+        }
+
+
+def refuse_surrogates(text: str, offset: int) -> None:
+    """TokenizerError where `text`, at `offset` of what the user gave, has half of a surrogate pair."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        place = error.start
+        raise lone_surrogate(text[place], f"the text has, at offset {offset + place},") from None
 
 
 def as_texts(texts: str | Iterable[str]) -> Iterator[str]:
@@ -299,12 +327,12 @@ def lone_surrogate(character: str, found: str) -> TokenizerError:
     )
 
 
-def encodable(units: Iterable[str]) -> dict[str, bytes]:
-    """Each unit of a corpus with its UTF-8 bytes; TokenizerError for half of a surrogate pair."""
+def encodable(units: Iterable[str], found: str = "the corpus has") -> dict[str, bytes]:
+    """Each unit of a corpus with its UTF-8 bytes; TokenizerError, begun by `found`, for half of a surrogate pair."""
     try:
         return {unit: unit.encode("utf-8") for unit in units}
     except UnicodeEncodeError as error:
-        raise lone_surrogate(error.object[error.start], "the corpus has") from None
+        raise lone_surrogate(error.object[error.start], found) from None
 
 
 def append_tokens(vocab: dict[str, int], special_tokens: Iterable[str]) -> list[AddedToken]:
@@ -345,7 +373,8 @@ def _with_added(vocab: Mapping[str, int], added: Sequence[AddedToken]) -> dict[s
             )
     if not ids:
         raise TokenizerError("the vocabulary is empty")
-    for name, index in ids.items():
-        if not 0 <= index < _MOST_IDS:
-            raise TokenizerError(f"the token {name!r} has the id {index}; ids go from 0 to {_MOST_IDS - 1}")
+    if min(ids.values()) < 0 or max(ids.values()) >= _MOST_IDS:
+        name, index = next((name, index) for name, index in ids.items() if not 0 <= index < _MOST_IDS)
+        raise TokenizerError(f"the token {name!r} has the id {index}; ids go from 0 to {_MOST_IDS - 1}")
+    encodable(["".join(ids)], "the vocabulary has")
     return ids

@@ -19,6 +19,19 @@ WHITE_SPACE = "\t\n\x0b\x0c\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205
 #: The ideographs that are words of their own: CJK unified, their extensions, and the compatibility blocks.
 IDEOGRAPHS = "\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002fa1f\U00030000-\U000323af"
 
+#: The names that ``\p{...}`` may have: the general categories and their first letters.
+# fmt: off
+CATEGORIES = {
+    "L", "Lu", "Ll", "Lt", "Lm", "Lo",
+    "M", "Mn", "Mc", "Me",
+    "N", "Nd", "Nl", "No",
+    "P", "Pc", "Pd", "Ps", "Pe", "Pi", "Pf", "Po",
+    "S", "Sm", "Sc", "Sk", "So",
+    "Z", "Zs", "Zl", "Zp",
+    "C", "Cc", "Cf",
+}
+# fmt: on
+
 _STRIPPED = "".join(c for c in map(chr, range(0x3001)) if re.match(f"[{WHITE_SPACE}]", c))
 
 
@@ -65,6 +78,24 @@ def character_class(*categories: str, without: str = "") -> str:
     members = "".join(chr(code) for first, last in chosen for code in range(first, last + 1))
     if without:
         members = re.sub(f"[{without}]+", "", members)
+    return _inside(members)
+
+
+@lru_cache(maxsize=16)
+def of_ascii(inside: str) -> str:
+    """The inside of a bracket expression without what is not ASCII; where nothing is left, a character that is not."""
+    return _inside("".join(re.findall(f"[{inside}]", "".join(map(chr, range(128)))))) or "\\x80"
+
+
+@lru_cache(maxsize=16)
+def complement(inside: str, ascii_only: bool) -> str:
+    """The characters, or those of ASCII alone, that are not in a bracket expression, as the inside of one."""
+    every = "".join(map(chr, range(128 if ascii_only else sys.maxunicode + 1)))
+    return _inside(re.sub(f"[{inside}]+", "", every)) or "\\x80"
+
+
+def _inside(members: str) -> str:
+    """Characters in the order of their code points as the inside of a bracket expression, runs as ranges."""
     pieces, start = [], 0
     for i in range(1, len(members) + 1):
         if i == len(members) or ord(members[i]) != ord(members[i - 1]) + 1:
