@@ -10,8 +10,8 @@ from hypothesis.extra import numpy as hnp
 
 from tinyllm import generation as g
 from tinyllm.errors import ConfigError
+from tinyllm.generation.choice import draw
 from tinyllm.generation.filters import softmax
-from tinyllm.generation.generate import draw
 
 # Few distinct values, so that ties are common.
 rows = hnp.arrays(float, st.integers(1, 8), elements=st.sampled_from([-3.0, -1.0, 0.0, 0.5, 2.0]))
@@ -84,6 +84,20 @@ def test_no_repeat_ngram_forbids_exactly_what_would_repeat(seen, n, padding):
     assert kept(g.no_repeat_ngram(x, np.array([-1] * padding + seen, int), n), x) == allowed
 
 
+@given(st.lists(st.integers(-1, 2), max_size=9), st.sampled_from([-0.5, 0.0, 1.5]))
+def test_frequency_and_presence_count_what_has_come(seen, penalty):
+    x, counts = np.array([0.5, -1.0, 2.0]), np.array([seen.count(token) for token in range(3)])
+    ids = np.array(seen, int)
+    np.testing.assert_allclose(g.frequency_penalty(x, ids, penalty), x - penalty * counts, rtol=0, atol=1e-12)
+    np.testing.assert_array_equal(g.presence_penalty(x, ids, penalty), x - penalty * (counts > 0))
+
+
+def test_logit_bias_is_added():
+    x = np.array([[0.5, -1.0, 2.0], [1.0, 1.0, 1.0]])
+    np.testing.assert_array_equal(g.logit_bias(x, {2: -np.inf, 0: 1.5}), x + np.array([1.5, 0.0, -np.inf]))
+    np.testing.assert_array_equal(g.logit_bias(x, {}), x)
+
+
 FILTERS = {
     "temperature": lambda x, ids: g.temperature(x, 0.7),
     "top_k": lambda x, ids: g.top_k(x, 2),
@@ -91,6 +105,9 @@ FILTERS = {
     "min_p": lambda x, ids: g.min_p(x, 0.2),
     "typical": lambda x, ids: g.typical(x, 0.6),
     "repetition_penalty": lambda x, ids: g.repetition_penalty(x, ids, 1.5),
+    "frequency_penalty": lambda x, ids: g.frequency_penalty(x, ids, 1.1),
+    "presence_penalty": lambda x, ids: g.presence_penalty(x, ids, 1.1),
+    "logit_bias": lambda x, ids: g.logit_bias(x, {0: 1.0, 2: -np.inf}),
     "no_repeat_ngram": lambda x, ids: g.no_repeat_ngram(x, ids, 1),
 }
 
@@ -136,6 +153,10 @@ def test_extreme_logits_do_not_overflow():
         (lambda: g.typical([0.0], 0), "typical"),
         (lambda: g.repetition_penalty([0.0], [0], 0.0), "repetition_penalty"),
         (lambda: g.no_repeat_ngram([0.0], [0], 0), "no_repeat_ngram"),
+        (lambda: g.frequency_penalty([0.0], [0], float("nan")), "frequency_penalty"),
+        (lambda: g.presence_penalty([0.0], [0], float("inf")), "presence_penalty"),
+        (lambda: g.logit_bias([0.0], {0: float("inf")}), "logit_bias"),
+        (lambda: g.logit_bias([0.0], {1: 0.0}), "logit_bias"),
     ],
 )
 def test_impossible_settings_are_refused_by_name(call, said):

@@ -12,6 +12,7 @@ from tinyllm.errors import ConfigError
 from tinyllm.models import GPT, GPTConfig
 
 V, CONTEXT = 17, 10
+SEED = np.random.default_rng(0)
 
 
 def gpt(seed=0, **settings):
@@ -272,7 +273,20 @@ def test_prompts_of_every_kind(prompt):
     [
         ([1], {"max_new_tokens": -1}, ConfigError, "max_new_tokens"),
         ([1], {"max_new_tokens": 2.5}, ConfigError, "max_new_tokens"),
-        ([1], {"num_beams": 4}, ConfigError, "num_beams=4"),
+        ([1], {"num_beams": 0}, ConfigError, "num_beams"),
+        ([1], {"num_beams": 2, "temperature": 1.0, "rng": SEED}, ConfigError, "num_beams=2.*temperature"),
+        ([1], {"num_beams": 2, "num_return_sequences": 3}, ConfigError, "num_return_sequences=3"),
+        ([1], {"num_beams": 2, "early_stopping": "soon"}, ConfigError, "early_stopping.*'soon'"),
+        ([1], {"num_beams": 2, "length_penalty": float("nan")}, ConfigError, "length_penalty"),
+        ([1], {"num_return_sequences": 2}, ConfigError, "num_return_sequences=2.*temperature"),
+        ([1], {"top_logprobs": 2}, ConfigError, "details=True"),
+        ([[1], [2]], {"draft_model": gpt(1)}, ConfigError, "draft_model"),
+        ([1], {"draft_model": gpt(1), "num_draft_tokens": 0}, ConfigError, "num_draft_tokens"),
+        ([1], {"logit_bias": {V: 1.0}}, ConfigError, f"logit_bias: token {V}"),
+        ([1], {"logit_bias": {"a": 1.0}}, ConfigError, "logit_bias: token 'a'"),
+        ([1], {"logit_bias": {1: float("nan")}}, ConfigError, "logit_bias"),
+        ([1], {"frequency_penalty": float("inf")}, ConfigError, "frequency_penalty"),
+        ([1], {"presence_penalty": float("nan")}, ConfigError, "presence_penalty"),
         ([1], {"temperature": -1.0}, ConfigError, "temperature"),
         ([1], {"temperature": float("nan")}, ConfigError, "temperature"),
         ([1], {"temperature": 1.0}, ConfigError, r"rng=numpy.random.default_rng\(seed\)"),
@@ -301,6 +315,7 @@ def test_prompts_of_every_kind(prompt):
 )
 @pytest.mark.parametrize("stream", [False, True])
 def test_misuse_is_named(prompt, settings, error, said, stream):
+    stream = stream and settings.get("num_beams", 1) <= 1
     with pytest.raises(error, match=said):
         list(tl.generate(gpt(), prompt, **settings, stream=stream))
 

@@ -6,10 +6,19 @@ ranked by id, the lower one first, so that every filter keeps the same tokens on
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import ArrayLike
 
 from tinyllm.errors import ConfigError
+
+
+def log_softmax(logits: ArrayLike) -> np.ndarray:
+    """Log-probabilities (..., V) in float64; -inf stays."""
+    x = np.asarray(logits, dtype=np.float64)
+    x = x - x.max(axis=-1, keepdims=True)
+    return x - np.log(np.exp(x).sum(axis=-1, keepdims=True))
 
 
 def softmax(logits: ArrayLike) -> np.ndarray:
@@ -65,8 +74,12 @@ def top_k(logits: ArrayLike, k: int) -> np.ndarray:
     """
     _whole("top_k", k)
     x = np.asarray(logits, dtype=np.float64)
-    order = np.argsort(-x, axis=-1, kind="stable")
-    return _keep(x, order, np.arange(x.shape[-1]) < k)
+    if k >= x.shape[-1]:
+        return x.copy()
+    least = np.partition(x, -k, axis=-1)[..., -k, None]  # the k-th largest, which a sort would take far longer to find
+    above, equal = x > least, x == least
+    places = k - above.sum(axis=-1, keepdims=True)
+    return np.where(above | (equal & (equal.cumsum(axis=-1) <= places)), x, -np.inf)
 
 
 def top_p(logits: ArrayLike, p: float) -> np.ndarray:
@@ -92,8 +105,21 @@ def top_p(logits: ArrayLike, p: float) -> np.ndarray:
     Source: Holtzman et al. 2020, "The curious case of neural text degeneration", section 3.1.
     """
     _within("top_p", p, 0 < p <= 1, "above 0 and at most 1")
-    x = np.asarray(logits, dtype=np.float64)
-    return _smallest_set(x, np.argsort(-x, axis=-1, kind="stable"), p)
+    x = np.array(logits, dtype=np.float64)
+    if p == 1:  # a sum that is rounded up to 1 must not end the set early
+        return x
+    # Tokens less likely than this make up less than 1 - p together, so that the others reach p: only they are sorted.
+    least = (1 - p) / (2 * x.shape[-1])
+    rows = x.reshape(-1, x.shape[-1])
+    for row, q in zip(rows, softmax(rows), strict=True):
+        likely = np.flatnonzero(q >= least)
+        likely = likely[np.argsort(-row[likely], kind="stable")]
+        before = np.cumsum(q[likely]) - q[likely]
+        kept = likely[before < p]
+        values = row[kept]
+        row[:] = -np.inf
+        row[kept] = values
+    return x
 
 
 def min_p(logits: ArrayLike, p: float) -> np.ndarray:
@@ -183,6 +209,95 @@ def repetition_penalty(logits: ArrayLike, ids: ArrayLike, penalty: float) -> np.
     out, rows = _by_row(logits, ids)
     for x, seen in rows:
         x[seen] = np.where(x[seen] > 0, x[seen] / penalty, x[seen] * penalty)
+    return out
+
+
+def frequency_penalty(logits: ArrayLike, ids: ArrayLike, penalty: float) -> np.ndarray:
+    """Take `penalty` off a token's logit for each time that it has come.
+
+    Parameters
+    ----------
+    logits : (V,) or (B, V)
+    ids : integers, (T,) or (B, T)
+        The tokens that count; negative ones (padding) are passed over.
+    penalty : float
+        0 changes nothing, below 0 rewards repetition.
+
+    Returns
+    -------
+    np.ndarray, of the shape of `logits`, float64
+
+    Raises
+    ------
+    ConfigError
+        If `penalty` is not a finite number.
+
+    Notes
+    -----
+    Source: the parameter `frequency_penalty` of OpenAI's completions.
+    """
+    _within("frequency_penalty", penalty, abs(penalty) < np.inf, "a finite number")
+    out, rows = _by_row(logits, ids)
+    for x, seen in rows:
+        np.subtract.at(x, seen, penalty)
+    return out
+
+
+def presence_penalty(logits: ArrayLike, ids: ArrayLike, penalty: float) -> np.ndarray:
+    """Take `penalty` off the logits of the tokens that have come, however often.
+
+    Parameters
+    ----------
+    logits : (V,) or (B, V)
+    ids : integers, (T,) or (B, T)
+        The tokens that count; negative ones (padding) are passed over.
+    penalty : float
+        0 changes nothing, below 0 rewards repetition.
+
+    Returns
+    -------
+    np.ndarray, of the shape of `logits`, float64
+
+    Raises
+    ------
+    ConfigError
+        If `penalty` is not a finite number.
+
+    Notes
+    -----
+    Source: the parameter `presence_penalty` of OpenAI's completions.
+    """
+    _within("presence_penalty", penalty, abs(penalty) < np.inf, "a finite number")
+    out, rows = _by_row(logits, ids)
+    for x, seen in rows:
+        x[np.unique(seen)] -= penalty
+    return out
+
+
+def logit_bias(logits: ArrayLike, bias: Mapping[int, float]) -> np.ndarray:
+    """Add numbers of one's own to the logits of some tokens; -inf forbids a token.
+
+    Parameters
+    ----------
+    logits : (..., V)
+    bias : dict
+        What is added, by token id.
+
+    Returns
+    -------
+    np.ndarray, (..., V) float64
+
+    Raises
+    ------
+    ConfigError
+        If a value is NaN or +inf, or an id is outside the vocabulary.
+    """
+    out = np.array(logits, dtype=np.float64)
+    for token, value in bias.items():
+        _within(f"logit_bias of token {token}", value, value < np.inf, "a number, or -inf")
+        if not isinstance(token, int | np.integer) or not 0 <= token < out.shape[-1]:
+            raise ConfigError(f"logit_bias: token {token!r} is not in the vocabulary 0..{out.shape[-1] - 1}")
+        out[..., token] += value
     return out
 
 
