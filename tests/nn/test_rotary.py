@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tinyllm as tl
-from tinyllm.kernels.cpu.rotary import rotate
+from tinyllm.kernels.cpu import rotary as kernels
 from tinyllm.testing import gradcheck
 
-rotary = tl.nn.rotary
+rotary, rotate, rotary_tables = tl.nn.rotary, tl.nn.rotate, tl.nn.rotary_tables
 
 
 def literal(x, base=10000.0, offset=0):
@@ -62,6 +62,22 @@ def test_lengths_stay_and_a_cache_may_cut_anywhere(rng):
 
 
 @pytest.mark.parametrize("backend", ["numpy", "numba"])
+def test_every_sequence_may_have_its_own_positions(backend, rng):
+    x, frequencies = rng.normal(size=(3, 5, 2, 6)), np.array([1.0, 0.3, 0.01])
+    positions = np.array([[0, 1, 2, 3, 4], [0, 0, 0, 1, 2], [7, 8, 9, 10, 11]])
+    cos, sin = rotary_tables(positions, frequencies, 1.5, dtype=np.float64)
+    with tl.backend(backend):
+        y = rotate(x, cos, sin, axis=1)
+        heads_first = rotate(x.swapaxes(1, 2), cos[:, None], sin[:, None])
+        np.testing.assert_array_equal(heads_first.numpy().swapaxes(1, 2), y.data)
+        gradcheck(lambda x: rotate(x, cos, sin, axis=1), x, order=2)
+    for n, row in enumerate(positions):
+        for t, position in enumerate(row):
+            turned = 1.5 * (x[n, t, :, :3] + 1j * x[n, t, :, 3:]) * np.exp(1j * position * frequencies)
+            np.testing.assert_allclose(y.data[n, t], np.concatenate([turned.real, turned.imag], -1), rtol=1e-12)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
 @pytest.mark.parametrize("axis", [-2, 1])
 def test_gradient(backend, axis, rng):
     with tl.backend(backend):
@@ -70,14 +86,15 @@ def test_gradient(backend, axis, rng):
 
 @pytest.mark.parametrize("shape", [(1, 1, 1, 2), (2, 7, 3, 34), (3, 16, 2, 32)])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_kernel(shape, dtype, rng):
+@pytest.mark.parametrize("own", [True, False])
+def test_kernel(shape, dtype, own, rng):
     x = rng.normal(size=shape).astype(dtype)
-    angles = rng.normal(size=(shape[1], shape[3] // 2))
+    angles = rng.normal(size=(shape[0] if own else 1, shape[1], shape[3] // 2))
     cos, sin = np.cos(angles).astype(dtype), np.sin(angles).astype(dtype)
     out = np.full_like(x, np.nan)
-    rotate(x, cos, sin, out)
+    kernels.rotate(x, cos, sin, out)
     a, b = np.split(x.astype(np.float64), 2, axis=-1)
-    c, s = cos[:, None].astype(np.float64), sin[:, None].astype(np.float64)
+    c, s = cos[:, :, None].astype(np.float64), sin[:, :, None].astype(np.float64)
     expected = np.concatenate([a * c - b * s, b * c + a * s], axis=-1)
     np.testing.assert_allclose(out, expected, rtol=0, atol=4 * np.finfo(dtype).eps * abs(x).max())
 
@@ -86,6 +103,7 @@ def test_kernel(shape, dtype, rng):
     ("error", "message", "call"),
     [
         (ValueError, "D even", lambda: rotary(np.ones((2, 3)))),
+        (ValueError, r"\(..., 2, 2\)", lambda: rotate(np.ones((2, 4)), np.ones((3, 2)), np.ones((3, 2)))),
         (ValueError, "last axis is the channels", lambda: rotary(np.ones((2, 4)), axis=-1)),
         (TypeError, "floating", lambda: rotary(np.ones((2, 4), int))),
         (np.exceptions.AxisError, "out of bounds", lambda: rotary(np.ones((2, 4)), axis=-3)),
