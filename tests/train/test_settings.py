@@ -36,7 +36,7 @@ def test_an_unknown_setting_names_the_nearest(wrong, right):
         ({"lr": float("inf")}, "lr must be"),
         ({"dropout": 1.5}, "dropout must be from 0"),
         ({"held_out": 0}, "held_out must be from"),
-        ({"tokenizer": "bp"}, "one of char, bpe; got 'bp'.*did you mean 'bpe'"),
+        ({"tokenizer": "bp"}, "one of char, bpe, wordpiece, word; got 'bp'.*did you mean 'bpe'"),
         ({"n_embd": 128, "n_head": 5}, "5 heads do not divide 128 channels; 4 would"),
         ({"batch_size": 4, "accumulate": 5}, "cannot be cut"),
         ({"steps": 10, "warmup": 10}, "warmup must be shorter"),

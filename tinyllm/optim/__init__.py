@@ -5,6 +5,7 @@ from tinyllm.optim.adagrad import Adagrad
 from tinyllm.optim.adam import Adam, AdamW
 from tinyllm.optim.average import EMA
 from tinyllm.optim.clip import clip_factor, clip_grad_norm_, clip_grad_value_
+from tinyllm.optim.layerwise import LayerwiseAdamW
 from tinyllm.optim.muon import Muon
 from tinyllm.optim.optimizer import Optimizer
 from tinyllm.optim.rmsprop import RMSprop
@@ -16,6 +17,7 @@ __all__ = [
     "Adagrad",
     "Adam",
     "AdamW",
+    "LayerwiseAdamW",
     "Muon",
     "Optimizer",
     "RMSprop",

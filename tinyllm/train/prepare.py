@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tinyllm.data import Corpus, load, split, tokenize_corpus
-from tinyllm.errors import DataError
-from tinyllm.text import ByteLevelBPE, CharTokenizer, Tokenizer, clean
+from tinyllm.errors import ConfigError, DataError
+from tinyllm.text import ByteLevelBPE, CharTokenizer, Tokenizer, WordPiece, clean
+from tinyllm.text.wordpiece import SPECIAL_TOKENS
 from tinyllm.train.console import Console
 from tinyllm.train.settings import Settings
 
@@ -128,11 +129,16 @@ def tokens_of(corpus: Corpus, tokenizer: Tokenizer, name: str) -> Part:
 
 def _train_tokenizer(corpus: Corpus, settings: Settings, console: Console | None) -> Tokenizer:
     texts = [document.text for document in corpus.documents]
+    if settings.tokenizer == "word":
+        raise ConfigError("words would leave out what lies between them: a language model's tokenizer is char or bpe")
+    special = [name for name in SPECIAL_TOKENS if name != "[UNK]"] if settings.model == "bert" else []
     if settings.tokenizer == "char":
-        return CharTokenizer.train(_frequent(texts, settings.min_count))
+        return CharTokenizer.train(_frequent(texts, settings.min_count), special)
     if console:
         console.progress("training the tokenizer")
-    return ByteLevelBPE.train(texts, vocab_size=settings.vocab_size, special_tokens=[END_OF_TEXT])
+    if settings.tokenizer == "wordpiece":
+        return WordPiece.train(texts, vocab_size=settings.vocab_size)
+    return ByteLevelBPE.train(texts, vocab_size=settings.vocab_size, special_tokens=[END_OF_TEXT, *special])
 
 
 def _frequent(texts: Iterable[str], min_count: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""The main job: from a corpus to a run folder with a trained GPT, and its continuation after an interruption."""
+"""From settings to a run folder with a trained model, and its continuation after an interruption, for every job."""
 
 from __future__ import annotations
 
@@ -8,26 +8,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from tinyllm.data import Batches
 from tinyllm.errors import CheckpointError, ConfigError, DataError
-from tinyllm.generation import generate
-from tinyllm.metrics import perplexity
-from tinyllm.models import GPT, GPTConfig
-from tinyllm.models.ngram import baselines
-from tinyllm.optim import EMA, AdamW, schedules
+from tinyllm.optim import EMA, schedules
 from tinyllm.safetensors import replacing
-from tinyllm.text import Tokenizer, load_tokenizer
 from tinyllm.threads import get_num_threads, set_num_threads
 from tinyllm.train import checkpoint
 from tinyllm.train.console import Console
 from tinyllm.train.folder import NewFolder
-from tinyllm.train.prepare import Prepared, prepare
-from tinyllm.train.report import bits_per_character, draw_loss, read_log
+from tinyllm.train.job import Job, prepare_job
+from tinyllm.train.report import draw_loss, read_log
 from tinyllm.train.settings import Settings
-from tinyllm.train.task import NextToken
-from tinyllm.train.trainer import Plan, Trainer, append_log, mean_loss
+from tinyllm.train.trainer import Plan, Trainer, append_log
 
 SETTINGS = "settings.toml"
 
@@ -41,7 +32,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 def train(settings: Settings, out: str | Path | None = None, console: Console | None = None) -> dict[str, Any]:
-    """Train a GPT as the settings say and leave it in a new folder.
+    """Train a model as the settings say and leave it in a new folder.
 
     Parameters
     ----------
@@ -54,9 +45,9 @@ def train(settings: Settings, out: str | Path | None = None, console: Console | 
     Returns
     -------
     dict
-        ``run`` (the folder), ``data`` and ``characters`` (held out), ``loss`` (nats per token), ``bits_per_char``,
-        ``perplexity``, ``baselines``, ``parameters``, ``sample``, ``steps``, ``seconds``, ``tokens_per_second``,
-        ``peak_bytes`` and more.
+        ``run`` (the folder), ``task``, ``model``, ``data`` (held out), ``loss`` (nats per token), ``baselines``,
+        ``parameters``, ``sample``, ``steps``, ``seconds``, ``tokens_per_second``, ``peak_bytes``, and what the task
+        measures besides: for a language model ``characters``, ``bits_per_char``, ``perplexity``.
 
     Raises
     ------
@@ -66,24 +57,21 @@ def train(settings: Settings, out: str | Path | None = None, console: Console | 
         After Ctrl-C, when all is saved.
     """
     with _threads(settings.threads):
-        with NewFolder(out, Path(settings.data).stem) as new:
-            prepared = prepare(settings, console=console)
-            model = make_model(settings, prepared.tokenizer)
-            trainer = make_trainer(settings, prepared, model, new.path, console)
+        name = Path(settings.data).stem if settings.task == "language-model" else settings.task
+        with NewFolder(out, name) as new:
+            job = prepare_job(settings, console=console)
+            trainer = make_trainer(job, new.path, console)
             if console:
-                console.say(str(prepared.corpus))
-                console.say(f"{prepared.train}\n{prepared.held_out}")
-                console.progress("counting n-grams")
-            header = _header(settings, prepared, model)
-            trainer.at.log_bytes += append_log(new.path, {"run": header})
+                console.say(job.about())
+            trainer.at.log_bytes += append_log(new.path, {"run": {"task": settings.task, **job.header(console)}})
             try:
-                prepared.tokenizer.save(new.path)
+                job.save(new.path)
             except OSError as error:
                 raise CheckpointError(f"{new.path}: cannot be written: {error.strerror or error}") from error
             _write_settings(new.path, settings)
             trainer.save()
             trainer.folder = new.place()
-        return _work(settings, prepared, trainer, model, console)
+        return _work(job, trainer, console)
 
 
 def resume(
@@ -125,21 +113,20 @@ def resume(
     done = state["progress"]["step"]
     if settings.steps < done:
         raise ConfigError(f"{folder} has {done:,} steps behind it: --steps must not be fewer, got {settings.steps:,}")
-    prepared = prepare(settings, load_tokenizer(folder), console)
-    if prepared.fingerprint != state["extra"]["fingerprint"]:
+    job = prepare_job(settings, folder, console)
+    if job.fingerprint != state["extra"]["fingerprint"]:
+        what = f"the text of {settings.data}" + (f", or the teacher {settings.teacher}," if settings.teacher else "")
         raise DataError(
-            f"the text of {settings.data} is not the one that {folder} was trained on; name the old one with --data, "
-            "or train anew"
+            f"{what} is not the one that {folder} was trained on; name the old one with --data, or train anew"
         )
-    model = make_model(settings, prepared.tokenizer)
-    trainer = make_trainer(settings, prepared, model, folder, console)
+    trainer = make_trainer(job, folder, console)
     trainer.resume(state)
-    trainer.extra = _extra(settings, prepared)
+    trainer.extra = _extra(job)
     _write_settings(folder, settings)
     if console:
         console.say(f"going on with {folder} after step {done:,} of {settings.steps:,}")
     with _threads(settings.threads):
-        return _work(settings, prepared, trainer, model, console)
+        return _work(job, trainer, console)
 
 
 @contextmanager
@@ -159,44 +146,9 @@ def _write_settings(folder: Path, settings: Settings) -> None:
         file.write(settings.to_toml().encode())
 
 
-def make_model(settings: Settings, tokenizer: Tokenizer) -> GPT:
-    """A new model as the settings say."""
-    config = GPTConfig(
-        vocab_size=tokenizer.vocab_size,
-        n_positions=settings.block_size,
-        n_embd=settings.n_embd,
-        n_layer=settings.n_layer,
-        n_head=settings.n_head,
-        initializer_range=settings.init_std,
-        embd_pdrop=settings.dropout,
-        attn_pdrop=settings.dropout,
-        resid_pdrop=settings.dropout,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    model = GPT(config, rng=np.random.default_rng(settings.seed))
-    model.transformer.checkpoint_blocks = settings.checkpoint_activations == "yes"
-    model.to(settings.device)
-    return model
-
-
-def make_trainer(
-    settings: Settings, prepared: Prepared, model: GPT, folder: Path | None, console: Console | None
-) -> Trainer:
-    """A trainer of the model as the settings say, which writes to the folder if there is one."""
-    n, T = len(prepared.train.tokens), settings.block_size
-    if n <= T:
-        raise DataError(
-            f"the training text has {n} tokens: too few for one block of {T} and the token after it; "
-            f"lower block_size to at most {max(2, n - 1)}, or give more text"
-        )
-    task = NextToken(model)
-    batches = Batches(prepared.train.tokens, settings.batch_size, T + 1, settings.seed)
-    parameters = list(model.parameters())
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": settings.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
+def make_trainer(job: Job, folder: Path | None = None, console: Console | None = None) -> Trainer:
+    """A trainer of the job's model as its settings say, which writes to the folder if there is one."""
+    settings = job.settings
     plan = Plan(
         steps=settings.steps,
         rate=schedules.cosine(settings.lr, settings.warmup_steps, settings.steps, min(settings.final_lr, settings.lr)),
@@ -205,65 +157,32 @@ def make_trainer(
         seed=settings.seed,
         eval_every=settings.eval_every,
         patience=settings.patience,
+        count=job.count,
+        begin=job.begin,
     )
-
-    def sample(step: int) -> str:
-        return _sample(model, prepared.tokenizer, settings.sample_tokens, seed=(settings.seed, step))
-
     return Trainer(
-        task,
-        batches,
-        AdamW(groups, lr=settings.lr, betas=(settings.beta1, settings.beta2)),
+        job.objective,
+        job.batches(),
+        job.optimizer(),
         plan,
         folder=folder,
-        watched=prepared.watched.name.replace(" ", "-"),
-        held_out=lambda: task.windows(prepared.watched.tokens, settings.batch_size, settings.eval_windows),
-        sample=sample if settings.sample_tokens else None,
-        extra=_extra(settings, prepared),
-        saved=model.save_pretrained,
+        watched=job.watched.replace(" ", "-"),
+        held_out=job.watched_batches,
+        sample=job.sample if settings.sample_tokens else None,
+        extra=_extra(job),
+        saved=job.model.save_pretrained,
         console=console,
-        ema=EMA(parameters, settings.ema) if settings.ema else None,
+        ema=EMA(list(job.model.parameters()), settings.ema) if settings.ema else None,
     )
 
 
-def _extra(settings: Settings, prepared: Prepared) -> dict[str, Any]:
+def _extra(job: Job) -> dict[str, Any]:
     """What a checkpoint holds of the job beside the trainer's own state."""
-    return {"settings": settings.as_dict(), "fingerprint": prepared.fingerprint}
+    return {"settings": job.settings.as_dict(), "fingerprint": job.fingerprint}
 
 
-def _sample(model: GPT, tokenizer: Tokenizer, n: int, seed: tuple[int, int]) -> str:
-    """A text of n tokens after a new line, or after the end of another text."""
-    start = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else tokenizer.encode("\n")
-    prompt = np.array([start], dtype=np.int64)  # (1, T)
-    ids = generate(model, prompt, max_new_tokens=n, temperature=0.8, rng=np.random.default_rng(seed))
-    return tokenizer.decode(np.asarray(ids)[0, len(start) :])
-
-
-def _header(settings: Settings, prepared: Prepared, model: GPT) -> dict[str, Any]:
-    """The first record of the log: the data, the model, and the losses to beat."""
-    vocab_size = prepared.tokenizer.vocab_size
-    lines = dict(baselines(prepared.train.tokens, prepared.held_out.tokens, vocab_size))
-    same = prepared.watched is prepared.held_out
-    watched = lines if same else dict(baselines(prepared.train.tokens, prepared.watched.tokens, vocab_size))
-    return {
-        "data": prepared.corpus.name,
-        "python": prepared.corpus.python,
-        "parameters": model.num_parameters(),
-        "vocab_size": vocab_size,
-        "baselines": lines,
-        "watched": prepared.watched.name,
-        "watched_baselines": watched,
-        **{
-            part.name: {"tokens": len(part.tokens), "characters": part.characters, "replaced": part.replaced}
-            for part in (prepared.train, prepared.watched, prepared.held_out)
-        },
-    }
-
-
-def _work(
-    settings: Settings, prepared: Prepared, trainer: Trainer, model: GPT, console: Console | None
-) -> dict[str, Any]:
-    """Train to the end, judge the model on the held-out text, and write what is derived."""
+def _work(job: Job, trainer: Trainer, console: Console | None) -> dict[str, Any]:
+    """Train to the end, judge the model on the held-out data, and write what is derived."""
     folder = trainer.folder
     assert folder
     try:
@@ -272,16 +191,15 @@ def _work(
             draw_loss(folder)
             raise KeyboardInterrupt
         trainer.use_best()
-        model.save_pretrained(folder)
+        job.model.save_pretrained(folder)
         if console:
-            console.progress("reading the whole held-out text")
-        task = NextToken(model)
-        loss = mean_loss(task, task.windows(prepared.held_out.tokens, settings.batch_size))
-        result = _result(settings, prepared, trainer, model, loss)
+            console.progress("reading all that was held out")
+        result = _result(job, trainer, folder)
         append_log(folder, {"result": result})
         if console:
             console.progress(f"drawing {folder / 'loss.png'}")
         draw_loss(folder)
+        job.pictures(folder, result)
     except KeyboardInterrupt:
         raise Interrupted(folder, trainer.at.step) from None
     except CheckpointError as error:
@@ -291,21 +209,16 @@ def _work(
     return result
 
 
-def _result(settings: Settings, prepared: Prepared, trainer: Trainer, model: GPT, loss: float) -> dict[str, Any]:
-    """What `train` returns and the log ends with; `loss` is that of the whole held-out text."""
-    folder = trainer.folder
-    assert folder
+def _result(job: Job, trainer: Trainer, folder: Path) -> dict[str, Any]:
+    """What `train` returns and the log ends with."""
+    baselines = read_log(folder)[0]["run"]["baselines"]
     return {
         "run": str(folder),
-        "data": prepared.held_out_corpus,
-        "characters": prepared.held_out.characters,
-        "loss": loss,
-        "bits_per_char": bits_per_character(loss, prepared.held_out.tokens_per_character),
-        "perplexity": perplexity(loss, 1),
-        "tokens_per_char": prepared.held_out.tokens_per_character,
-        "baselines": read_log(folder)[0]["run"]["baselines"],
-        "parameters": model.num_parameters(),
-        "sample": _sample(model, prepared.tokenizer, 300, seed=(settings.seed, settings.steps)),
+        "task": job.settings.task,
+        "model": type(job.model).__name__,
+        **job.judge(baselines),
+        "baselines": baselines,
+        "parameters": job.model.num_parameters(),
         "steps": trainer.at.step,
         "best_step": trainer.at.best_step,
         "seconds": trainer.at.seconds,

@@ -16,6 +16,10 @@ from typing import Any, Self, get_type_hints
 
 from tinyllm.errors import ConfigError, nearest
 from tinyllm.threads import get_num_threads
+from tinyllm.train.defaults import DEFAULTS, OF_MODEL
+
+TASKS = tuple(DEFAULTS)
+MODELS = ("gpt", "llama", "mixtral", "lstm", "bert", "transformer", "pointer", "rnn", "rnn-bahdanau", "rnn-luong")
 
 
 def setting(
@@ -29,13 +33,21 @@ def setting(
 class Settings:
     """What `tinyllm train` does; see the help of each setting. Checked when made."""
 
+    task: str = setting("language-model", "what is learnt; it has defaults of its own for other flags", choices=TASKS)
+    model: str = setting("gpt", "the model's family", choices=MODELS)
     data: str = setting("stdlib-prose", "stdlib-prose, stdlib-code, a file, a folder, or - for standard input")
+    target: str = setting("", "tasks with pairs of texts: the file whose line n belongs to line n of the data")
     encoding: str = setting("", "encoding of the text (default: UTF-8, or what a byte order mark says)")
     clean: str = setting("auto", "clean the text first; auto: stdlib-prose only", choices=("auto", "yes", "no"))
     held_out: float = setting(0.1, "share of the text that is held out", 0.001, 0.9)
-    tokenizer: str = setting("char", "one token per character, or byte-level BPE", choices=("char", "bpe"))
+    tokenizer: str = setting(
+        "char",
+        "one token per character, byte-level BPE, BERT's WordPiece, or words (of tasks alone)",
+        choices=("char", "bpe", "wordpiece", "word"),
+    )
     min_count: int = setting(2, "char: characters rarer than this in the training text become U+FFFD", 1)
-    vocab_size: int = setting(4096, "bpe: number of tokens", 257, 2**20)
+    vocab_size: int = setting(4096, "bpe, wordpiece: number of tokens", 257, 2**20)
+    whole_words: str = setting("no", "bert: hide the pieces of a word together", choices=("no", "yes"))
 
     n_layer: int = setting(4, "blocks", 1, 1000)
     n_head: int = setting(4, "attention heads, a divisor of n_embd", 1, 1000)
@@ -43,6 +55,20 @@ class Settings:
     block_size: int = setting(64, "tokens in a window: the context of the model", 2, 2**20)
     init_std: float = setting(0.06, "standard deviation of the first weights", 0.0)
     dropout: float = setting(0.0, "dropout probability", 0.0, 0.99)
+    label_smoothing: float = setting(
+        0.0, "transformer, classification: share of each label spread over all of them", 0.0, 0.99
+    )
+    start: str = setting("", "classification: folder of a trained BERT to start from, or minilm; else random weights")
+    freeze: int = setting(
+        0, "classification: parts at the bottom that keep their weights: 1, the embeddings; 2, a block too; ...", 0
+    )
+    unfreeze: int = setting(-1, "classification: the step at which they begin to learn after all; -1: never", -1)
+    layer_decay: float = setting(1.0, "classification: each part's rate over that of the part above it", 0.0, 1.0)
+    class_weights: str = setting(
+        "no", "classification: balanced: rare classes count for as much as frequent ones", choices=("no", "balanced")
+    )
+    text_column: str = setting("", "classification: the column of the texts (default: text, sentence, ...)")
+    label_column: str = setting("", "classification: the column of the labels (default: label, category, ...)")
 
     steps: int = setting(2500, "optimiser steps", 1)
     batch_size: int = setting(16, "windows per step", 1, 2**20)
@@ -65,6 +91,9 @@ class Settings:
     checkpoint_activations: str = setting(
         "no", "compute each block again in backward: less memory, more time, the same result", choices=("no", "yes")
     )
+    teacher: str = setting("", "run folder of a larger model whose probabilities are learnt too (distillation)")
+    distill_temperature: float = setting(2.0, "divides the logits of teacher and student", 0.01, 1000.0)
+    distill_weight: float = setting(0.5, "how much the teacher counts against the labels", 0.0, 1.0)
     seed: int = setting(0, "seed of split, initialisation, batches and dropout", 0, 2**63 - 1)
 
     eval_every: int = setting(250, "steps between evaluations, each of which saves a checkpoint", 1)
@@ -105,7 +134,7 @@ class Settings:
 
     @classmethod
     def make(cls, *layers: Mapping[str, Any]) -> Self:
-        """Settings from several mappings, later ones over earlier ones.
+        """Settings from several mappings, later ones over earlier ones, all of them over the task's own defaults.
 
         Raises
         ------
@@ -118,7 +147,10 @@ class Settings:
         for name in merged:
             if name not in NAMES:
                 raise ConfigError(f"there is no setting {name!r}{nearest(name, NAMES)}")
-        return cls(**merged)
+        task, model = merged.get("task", "language-model"), merged.get("model", "")
+        of_task = DEFAULTS.get(task, {}) if isinstance(task, str) else {}
+        of_model = OF_MODEL.get(model, {}) if isinstance(model, str) else {}
+        return cls(**of_task | of_model | merged)
 
     def to_toml(self) -> str:
         """A TOML file that `read_toml` reads back, each setting with its explanation."""

@@ -103,6 +103,8 @@ class Plan:
         Stop after so many evaluations without a new best one; 0 for never. The best parameters are then kept.
     count : callable
         Number of predictions in a batch, the weight of its loss in a mean.
+    begin : callable
+        Told of each step before it is made; it may change which parameters require a gradient.
     """
 
     steps: int
@@ -113,6 +115,7 @@ class Plan:
     eval_every: int = 200
     patience: int = 0
     count: Callable[[Batch], int] = next_tokens
+    begin: Callable[[int], None] = lambda step: None
 
 
 @dataclass
@@ -230,6 +233,7 @@ class Trainer:
     def step(self) -> None:
         """One optimiser step: the batch, its gradient, the clip, the move of the parameters, the log."""
         begin = time.perf_counter()
+        self.plan.begin(self.at.step)
         batch = self.batches.at(self.at.step)
         rate = self.plan.rate(self.at.step)
         loss, norm = self._gradient(batch)

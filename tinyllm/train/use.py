@@ -9,24 +9,27 @@ from typing import Any
 import numpy as np
 
 from tinyllm.errors import ConfigError, DataError, TokenizerError
-from tinyllm.generation import generate
+from tinyllm.generation import Step, generate
+from tinyllm.generation.text import text_of
 from tinyllm.metrics import perplexity
 from tinyllm.models import GPT, from_pretrained
 from tinyllm.models.gpt import GPTConfig
+from tinyllm.models.places import locate, tokenizer_of
 from tinyllm.text import Tokenizer, load_tokenizer
 from tinyllm.train import checkpoint
 from tinyllm.train.console import Console
+from tinyllm.train.families import make_objective
+from tinyllm.train.job import task_of
 from tinyllm.train.prepare import prepare, read, tokens_of
 from tinyllm.train.report import bits_per_character, read_log
 from tinyllm.train.settings import Settings
-from tinyllm.train.task import NextToken
 from tinyllm.train.trainer import LOG, mean_loss, shards
 
 _BATCH = 16  # windows evaluated at once,
 _LOGITS = 2**25  # unless they have more logits than this
 
 
-def open_run(folder: str | Path) -> tuple[GPT, Tokenizer]:
+def open_run(folder: str | Path) -> tuple[Any, Tokenizer]:
     """The model and the tokenizer of a folder, if they belong together.
 
     Raises
@@ -36,15 +39,16 @@ def open_run(folder: str | Path) -> tuple[GPT, Tokenizer]:
     TokenizerError
         For a tokenizer that is missing, damaged or another model's.
     """
+    folder = locate(folder)
     model = from_pretrained(folder)
-    tokenizer = load_tokenizer(folder)
-    rows = model.config.vocab_size
+    rows = getattr(model.config, "vocab_size", None) or model.config.tgt_vocab_size
+    tokenizer = load_tokenizer(tokenizer_of(folder, rows))
     # A model from elsewhere may have rows to spare, for a round number; a run of ours has none.
     ours = (Path(folder) / checkpoint.FILE).exists()
     if tokenizer.vocab_size > rows or (ours and tokenizer.vocab_size != rows):
         raise TokenizerError(
             f"{folder}: the tokenizer has {tokenizer.vocab_size} tokens and the model {rows}: "
-            "tokenizer.json belongs to another model"
+            "the tokenizer belongs to another model"
         )
     return model.eval(), tokenizer
 
@@ -58,8 +62,12 @@ def complete(
     top_p: float | None = None,
     stop: Sequence[str] = (),
     seed: int | None = None,
+    *,
+    draft: str | Path | None = None,
+    told: list[dict[str, Any]] | None = None,
+    **more: Any,
 ) -> Iterator[str]:
-    """Continue a prompt; the text comes in pieces, as it is made.
+    """Continue a prompt, or turn it into another text; the text comes in pieces, as it is made.
 
     Parameters
     ----------
@@ -73,6 +81,13 @@ def complete(
         The text ends before the first of these strings.
     seed : int, optional
         The same one gives the same text; without it every text is another.
+    draft : str or Path, optional
+        The run folder of a smaller model of the same vocabulary, which guesses ahead.
+    told : list, optional
+        Where each new token is told of: ``id``, ``token`` (its text), ``logprob``, and with `top_logprobs` ``top``, the
+        likeliest tokens and their log-probabilities. Of beams, once the text is whole.
+    **more
+        Further settings of `tinyllm.generate`: `num_beams`, `min_p`, `repetition_penalty`, `top_logprobs`, ...
 
     Yields
     ------
@@ -90,22 +105,56 @@ def complete(
     if "" in stop:
         raise ConfigError("a stop text must not be empty")
     model, tokenizer = open_run(folder)
-    ids = tokenizer.encode(prompt) if prompt else _beginning(tokenizer)
-    options: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
-    steps = generate(
-        model,
-        np.array([ids], dtype=np.int64),  # (1, T)
-        max_new_tokens=max_new_tokens,
-        eos_token_id=tokenizer.eos_token_id,
-        rng=np.random.default_rng(seed),
-        stream=True,
-        **options,
-    )
-    return _until(_pieces(steps, tokenizer), stop)
+    if hasattr(model, "encode"):
+        from tinyllm.tasks.use import Reader
+
+        reader = Reader.open(folder)
+        ids, end = reader.ids(prompt), model.config.eos_token_id  # (1, S)
+        max_new_tokens = reader.most(max_new_tokens)
+    elif hasattr(model, "new_cache"):
+        start = tokenizer.encode(prompt) if prompt else _beginning(tokenizer)
+        ids, end = np.array([start], dtype=np.int64), tokenizer.eos_token_id  # (1, T)
+    else:
+        raise ConfigError(f"{folder} holds a {type(model).__name__}, which does not continue texts")
+    options: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p} | more
+    options |= {"max_new_tokens": max_new_tokens, "eos_token_id": end, "rng": np.random.default_rng(seed)}
+    if draft is not None:
+        options["draft_model"] = open_run(draft)[0]
+    if told is None and options.get("num_beams", 1) == 1:
+        tokens = generate(model, ids, stream=True, **options)
+    else:
+        tokens = _watched(_steps(model, ids, options), tokenizer, told)
+    return _until(text_of(tokens, tokenizer), stop)
+
+
+def _steps(model: Any, ids: np.ndarray, options: dict[str, Any]) -> Iterator[Step]:
+    """The new tokens of one text with their log-probabilities; of beams, those of the best text."""
+    if options.get("num_beams", 1) == 1:
+        return generate(model, ids, stream=True, details=True, **options)
+    best = generate(model, ids, details=True, **options)
+    count = best.logprobs.shape[1]
+    new = best.ids[:1, best.ids.shape[1] - count :]
+    return iter([Step(new[:, i], best.logprobs[:1, i]) for i in range(count)])
+
+
+def _watched(steps: Iterator[Step], tokenizer: Tokenizer, told: list[dict[str, Any]] | None) -> Iterator[np.ndarray]:
+    """The tokens of the steps; each is told of on the way."""
+    for step in steps:
+        if told is not None:
+            assert step.logprobs is not None
+            token = int(step.ids[0])
+            about = {"id": token, "token": tokenizer.decode([token]), "logprob": float(step.logprobs[0])}
+            if step.top_ids is not None and step.top_logprobs is not None:
+                pairs = zip(step.top_ids[0].tolist(), step.top_logprobs[0].tolist(), strict=True)
+                about["top"] = [[tokenizer.decode([i]), logprob] for i, logprob in pairs]
+            told.append(about)
+        yield step.ids
 
 
 def _beginning(tokenizer: Tokenizer) -> list[int]:
     """What stands before the first token of a text."""
+    if ids := tokenizer.encode(""):  # of a tokenizer that puts a token before every text
+        return ids
     if tokenizer.eos_token_id is not None:
         return [tokenizer.eos_token_id]
     try:
@@ -114,19 +163,6 @@ def _beginning(tokenizer: Tokenizer) -> list[int]:
         raise ConfigError(
             "the prompt is empty, and this model knows no token that begins a text: give a --prompt"
         ) from None
-
-
-def _pieces(steps: Iterator[np.ndarray], tokenizer: Tokenizer) -> Iterator[str]:
-    """The text of tokens as they come; bytes of an unfinished character are held back."""
-    ids: list[int] = []
-    done = 0
-    for step in steps:
-        ids += np.ravel(step).tolist()
-        text = tokenizer.decode(ids)
-        if not text.endswith("\ufffd") or len(ids) > 8:
-            yield text[done:]
-            done = len(text)
-    yield tokenizer.decode(ids)[done:]
 
 
 def _until(pieces: Iterator[str], stop: Sequence[str]) -> Iterator[str]:
@@ -169,6 +205,10 @@ def evaluate(folder: str | Path, data: str | None = None, console: Console | Non
         For a folder or a text that cannot be used.
     """
     folder = Path(folder)
+    if task_of(folder):
+        from tinyllm.tasks.use import evaluate as evaluate_task
+
+        return evaluate_task(folder, data, console)
     model, tokenizer = open_run(folder)
     resumable = (folder / checkpoint.FILE).exists()
     extra = checkpoint.load(folder / checkpoint.FILE)["extra"] if resumable else {}
@@ -181,7 +221,7 @@ def evaluate(folder: str | Path, data: str | None = None, console: Console | Non
         raise ConfigError(f"{folder} was trained on standard input: name a text with --data")
     else:
         prepared = prepare(settings, tokenizer, console)
-        if prepared.fingerprint != extra["fingerprint"]:
+        if prepared.fingerprint != extra["fingerprint"].partition(" ")[0]:  # a teacher's may follow
             raise DataError(
                 f"the text of {settings.data} is not the one that {folder} was trained on, so what was held out is not "
                 "known: name a text with --data"
@@ -190,9 +230,10 @@ def evaluate(folder: str | Path, data: str | None = None, console: Console | Non
     if console:
         console.say(str(part))
         console.progress("reading it")
-    task = NextToken(model)
-    batch = max(1, min(_BATCH, _LOGITS // (model.config.n_positions * model.config.vocab_size)))
-    loss = mean_loss(task, task.windows(part.tokens, batch))
+    objective = make_objective(model, tokenizer, settings)
+    context = getattr(model, "context_length", None) or settings.block_size
+    batch = max(1, min(_BATCH, _LOGITS // (context * model.config.vocab_size)))
+    loss = mean_loss(objective, objective.windows(part.tokens, batch), objective.count)
     return {
         "loss": loss,
         "bits_per_char": bits_per_character(loss, part.tokens_per_character),
@@ -216,30 +257,53 @@ def describe(folder: str | Path) -> dict[str, Any]:
     """
     folder = Path(folder)
     model, tokenizer = open_run(folder)
-    forward = flops_per_token(model.config)
+    forward = flops_per_token(model.config) if isinstance(model, GPT) else None
     facts: dict[str, Any] = {
         "run": str(folder),
-        "model": f"{type(model).__name__}: {model.config.n_layer} layers, {model.config.n_head} heads, "
-        f"{model.config.n_embd} channels, context {model.config.n_positions}",
+        "model": f"{type(model).__name__}: {_sizes(model.config)}",
         "tokenizer": type(tokenizer).__name__,
         "vocab_size": tokenizer.vocab_size,
         "parameters": model.num_parameters(),
         "parameter_bytes": sum(p.data.nbytes for p in model.parameters()),
-        "flops_per_token": {"forward": forward, "training": 3 * forward},
+        "flops_per_token": {"forward": forward, "training": 3 * forward} if forward else None,
     }
+    task: str | None = None
+    metrics: dict[str, float] | None = None
     steps = total = data = loss = bits = peak = tokens = step = None
     if (folder / checkpoint.FILE).exists():
         state = checkpoint.load(folder / checkpoint.FILE)
         settings = state["extra"]["settings"]
+        task = settings.get("task", "language-model")
         steps, total, data = state["progress"]["step"], settings["steps"], settings["data"]
         tokens = state["progress"]["tokens"]
-        step = step_bytes(model, Settings.make(settings))
+        step = step_bytes(model, Settings.make(settings)) if isinstance(model, GPT) else None
     if (folder / LOG).exists():
         results = [record["result"] for record in read_log(folder) if "result" in record]
         if results:
-            loss, bits, peak = (results[-1][name] for name in ("loss", "bits_per_char", "peak_bytes"))
-    told = {"data": data, "steps": steps, "steps_planned": total, "tokens_trained": tokens}
-    return facts | told | {"loss": loss, "bits_per_char": bits, "step_bytes": step, "peak_bytes": peak}
+            metrics = results[-1].get("metrics")
+            loss, bits, peak = (results[-1].get(name) for name in ("loss", "bits_per_char", "peak_bytes"))
+    told = {"task": task, "data": data, "steps": steps, "steps_planned": total, "tokens_trained": tokens}
+    judged = {} if metrics is None else {"metrics": metrics}
+    return facts | told | judged | {"loss": loss, "bits_per_char": bits, "step_bytes": step, "peak_bytes": peak}
+
+
+# A model's sizes, and what configurations call them.
+_SIZES = {
+    "layers": ("n_layer", "num_hidden_layers", "num_layers", "num_encoder_layers"),
+    "heads": ("n_head", "num_attention_heads", "nhead"),
+    "channels": ("n_embd", "hidden_size", "d_model"),
+    "context": ("n_positions", "max_position_embeddings"),
+}
+
+
+def _sizes(config: Any) -> str:
+    """As much of "4 layers, 4 heads, 128 channels, context 64" as a configuration tells."""
+    found = []
+    for what, names in _SIZES.items():
+        value = next((getattr(config, name) for name in names if getattr(config, name, None) is not None), None)
+        if value is not None:
+            found.append(f"context {value}" if what == "context" else f"{value} {what}")
+    return ", ".join(found)
 
 
 def flops_per_token(config: GPTConfig) -> int:

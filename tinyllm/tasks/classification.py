@@ -1,0 +1,323 @@
+"""The job of telling a text's class: a BERT with a classifier, its weights new or trained before (P-TRANSFER)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinyllm.autograd import Tensor, no_grad
+from tinyllm.autograd.fused import cross_entropy
+from tinyllm.autograd.fused.softmax import softmax
+from tinyllm.data.labelled import Example, Labelled, embedded_or_file
+from tinyllm.errors import ConfigError, DataError
+from tinyllm.metrics import accuracy, classification_report, confusion_matrix, f1
+from tinyllm.models import BERTConfig, BERTForSequenceClassification
+from tinyllm.models.bag_of_words import BagOfWords, LogisticRegression, NaiveBayes
+from tinyllm.optim import LayerwiseAdamW
+from tinyllm.safetensors import replacing
+from tinyllm.tasks.batches import Ids, PairBatches, all_batches, padded
+from tinyllm.tasks.pairs import split_units
+from tinyllm.tasks.topics import EMBEDDED
+from tinyllm.text import Tokenizer, load_tokenizer
+from tinyllm.text.wordpiece import WordPiece
+from tinyllm.train.console import Console
+from tinyllm.train.job import TASK_FILE, Job
+from tinyllm.train.settings import Settings
+from tinyllm.train.task import Wrapped
+from tinyllm.train.trainer import Batch, Optimizer, mean_loss
+
+MINILM = "minilm"
+_VALIDATION = 0.1  # share of the training texts set aside where training stops early
+_EXAMPLES = 5
+_MOST_LABELS = 30  # that a picture of the confusions can show
+_BATCH = 64
+
+
+def prepare_job(settings: Settings, folder: Path | None = None, console: Console | None = None) -> ClassificationJob:
+    """Read and divide the texts, load or make the model."""
+    if settings.model != "bert":
+        raise ConfigError(f"texts are classified by model 'bert', not {settings.model!r}")
+    if settings.teacher:
+        raise ConfigError("classification knows no teacher")
+    if console:
+        console.progress("reading the texts")
+    data = embedded_or_file(settings.data, EMBEDDED, settings.text_column, settings.label_column, settings.encoding)
+    train, held_out = split_units(data.examples, lambda example: example.unit, settings.held_out, settings.seed)
+    return ClassificationJob(settings, data, train, held_out, folder)
+
+
+class ClassObjective(Wrapped):
+    """The mean cross-entropy of the classes, each text with the weight of its class.
+
+    Parameters
+    ----------
+    model : BERTForSequenceClassification
+    weights : (K,)
+        Their mean over the training texts is 1.
+    label_smoothing : float
+    """
+
+    def __init__(self, model: Any, weights: np.ndarray, label_smoothing: float) -> None:
+        super().__init__(model)
+        self.weights, self.label_smoothing = weights, label_smoothing
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Mean over texts; ``labels`` are (B, 1)."""
+        labels = batch["labels"][:, 0]
+        logits = self.model(batch["input_ids"], batch["attention_mask"]).logits  # (B, K)
+        smoothing = self.label_smoothing if self.model.training else 0.0
+        losses = cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing)
+        return (losses * self.weights[labels].astype(logits.dtype)).mean()
+
+
+class ClassificationJob(Job):
+    """A classifier and the texts that it is trained on.
+
+    Parameters
+    ----------
+    settings : Settings
+    data : Labelled
+        Where the texts come from.
+    train, held_out : sequences of Example
+    folder : Path, optional
+        Of an earlier run, whose tokenizer is used.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        data: Labelled,
+        train: Sequence[Example],
+        held_out: Sequence[Example],
+        folder: Path | None = None,
+    ) -> None:
+        self.settings, self.data, self.held_out = settings, data, list(held_out)
+        self.train, self.validation = list(train), self.held_out
+        if settings.patience:
+            self.train, self.validation = split_units(train, lambda e: e.unit, _VALIDATION, settings.seed)
+            self.watched = "validation"
+        self.labels = sorted({example.label for example in self.train})
+        if len(self.labels) < 2:
+            raise DataError(f"all training texts have the label {self.labels[0]!r}: classification needs two or more")
+        unseen = Counter(e.label for e in (*self.validation, *self.held_out) if e.label not in self.labels)
+        self.notes = [
+            f"warning: {n} held-out texts have the label {label!r}, which no training text has: always wrong"
+            for label, n in unseen.items()
+        ]
+        self.model, self.tokenizer = _model(settings, self.labels, [e.text for e in self.train], folder)
+        self.model.to(settings.device)
+        self.most = min(settings.block_size, self.model.context_length)
+        self._train_rows = self.rows(self.train)
+        self._watched_rows = self.rows([e for e in self.validation if e.label in self.labels])
+        self._held_out_rows = self.rows([e for e in self.held_out if e.label in self.labels])
+        cut = sum(shortened_ids(self.tokenizer, e.text, self.most)[1] for e in self.train)
+        if not self._held_out_rows:
+            raise DataError("no held-out text has a label that occurs in training: give more texts, or another seed")
+        if cut:
+            self.notes.append(f"warning: {cut:,} training texts are longer than {self.most} tokens: cut there")
+        counts = Counter(e.label for e in self.train)
+        weights = np.ones(len(self.labels))
+        if settings.class_weights == "balanced":
+            weights = np.array([len(self.train) / (len(self.labels) * counts[label]) for label in self.labels])
+        self.objective = ClassObjective(self.model, weights, settings.label_smoothing)
+        parts = [self.labels, self._train_rows, self._watched_rows, self._held_out_rows]
+        self.fingerprint = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+        self.pad = self.model.config.pad_token_id or 0
+        self._parts = parts_of(self.model)
+        if settings.freeze > len(self._parts):
+            raise ConfigError(f"freeze: the model has {len(self._parts)} parts below its head, got {settings.freeze}")
+
+    # -- data ----------------------------------------------------------------------------------------------------------
+
+    def about(self) -> str:
+        """The texts, their division, and what is to be said about them."""
+        return "\n".join(
+            [str(self.data), f"training: {len(self.train):,} texts; held out: {len(self.held_out):,}", *self.notes]
+        )
+
+    def count(self, batch: Batch) -> int:
+        """Texts."""
+        return len(batch["input_ids"])
+
+    def batches(self) -> PairBatches:
+        """Random texts of similar length."""
+        return PairBatches(self._train_rows, self.settings.batch_size, self.settings.seed, self.pad)
+
+    def watched_batches(self) -> Iterator[Batch]:
+        """Some of the watched texts, spread evenly."""
+        return all_batches(self._watched_rows, _BATCH, self.pad, self.settings.eval_windows)
+
+    def rows(self, examples: Sequence[Example]) -> list[Ids]:
+        """Tokens and label of each text; the labels occur in training."""
+        place = {label: i for i, label in enumerate(self.labels)}
+        return [(shortened_ids(self.tokenizer, e.text, self.most)[0], [place[e.label]]) for e in examples]
+
+    # -- training ------------------------------------------------------------------------------------------------------
+
+    def optimizer(self) -> Optimizer:
+        """AdamW, each part of the model with its share of the rate; biases and norms do not decay."""
+        settings = self.settings
+        groups, shares = [], []
+        top = [p for p in self.model.parameters() if not any(p is q for part in self._parts for q in part)]
+        for depth, part in enumerate([top, *reversed(self._parts)]):
+            for matrices, decay in ((True, settings.weight_decay), (False, 0.0)):
+                chosen = [p for p in part if (p.ndim >= 2) == matrices]
+                if chosen:
+                    groups.append({"params": chosen, "weight_decay": decay})
+                    shares.append(settings.layer_decay**depth)
+        return LayerwiseAdamW(groups, shares, lr=settings.lr, betas=(settings.beta1, settings.beta2))
+
+    def begin(self, step: int) -> None:
+        """Freeze or unfreeze what the settings say."""
+        thawed = 0 <= self.settings.unfreeze <= step
+        for part in self._parts[: self.settings.freeze]:
+            for p in part:
+                p.requires_grad = thawed
+
+    # -- judgement -----------------------------------------------------------------------------------------------------
+
+    def header(self, console: Console | None) -> dict[str, Any]:
+        """The data, the model, and what counting words tells."""
+        if console:
+            console.progress("counting words")
+        texts, labels = [e.text for e in self.train], [e.label for e in self.train]
+        counts = Counter(labels)
+        commonest = counts.most_common(1)[0][0]
+        guesses = {"commonest label": [commonest] * len(self.held_out)}
+        models: dict[str, BagOfWords] = {
+            "naive Bayes, words": NaiveBayes(bigrams=False),
+            "naive Bayes, words and pairs": NaiveBayes(),
+            "logistic regression": LogisticRegression(),
+        }
+        for name, model in models.items():
+            guesses[name] = model.fit(texts, labels).predict([e.text for e in self.held_out])
+        shares = np.array([counts[label] / len(labels) for label in self.labels])
+        prior = float(-np.mean([np.log(shares[label[0]]) for _, label in self._watched_rows]))
+        return {
+            "data": self.data.name,
+            "model": type(self.model).__name__,
+            "parameters": self.model.num_parameters(),
+            "labels": self.labels,
+            "start": self.settings.start or "random weights",
+            "baselines": {name: self.measure(guess) for name, guess in guesses.items()},
+            "watched": self.watched,
+            "watched_baselines": {"shares of the labels": prior},
+        }
+
+    def measure(self, predicted: Sequence[str]) -> dict[str, float]:
+        """Accuracy and macro F1 (F-EVAL) on the held-out texts, in percent."""
+        true = [e.label for e in self.held_out]
+        return {"accuracy %": 100 * accuracy(true, predicted), "macro F1 %": 100 * _macro_f1(true, predicted)}
+
+    def predict(self, texts: Sequence[str]) -> list[str]:
+        """The likeliest label of each text."""
+        return [self.labels[i] for i in probabilities(self.model, self.tokenizer, texts, self.most).argmax(axis=1)]
+
+    def judge(self, baselines: dict[str, Any]) -> dict[str, Any]:
+        """The loss and the metrics of all held-out texts, the report, and the confusions."""
+        true = [e.label for e in self.held_out]
+        predicted = self.predict([e.text for e in self.held_out])
+        report = classification_report(true, predicted)
+        order = sorted({*true, *predicted})
+        return {
+            "data": self.data.name,
+            "loss": mean_loss(self.objective, all_batches(self._held_out_rows, _BATCH, self.pad), self.count),
+            "sources": len(self.held_out),
+            "metrics": self.measure(predicted),
+            "lowest_is_best": False,
+            "report": report.as_dict(),
+            "confusions": {"labels": order, "counts": confusion_matrix(true, predicted, labels=order).tolist()},
+            "sample": str(report) if len(order) <= _MOST_LABELS else self.sample(0),
+        }
+
+    def sample(self, step: int) -> str:
+        """A few held-out texts with what the model says of them."""
+        some = self.held_out[:: max(1, len(self.held_out) // _EXAMPLES)][:_EXAMPLES]
+        said = self.predict([e.text for e in some])
+        return "\n".join(f"{e.text[:70]!r}: {guess} (is {e.label})" for e, guess in zip(some, said, strict=True))
+
+    def save(self, folder: Path) -> None:
+        """Write the tokenizer and the task."""
+        self.tokenizer.save(folder)
+        about = {"task": self.settings.task, "labels": self.labels, "max_tokens": self.most}
+        with replacing(folder / TASK_FILE) as file:
+            file.write((json.dumps(about, ensure_ascii=False) + "\n").encode())
+
+    def pictures(self, folder: Path, result: dict[str, Any]) -> None:
+        """Draw the confusions, where there are few enough labels."""
+        found = result["confusions"]
+        if len(found["labels"]) <= _MOST_LABELS:
+            from tinyllm.viz.confusion import draw_confusion
+
+            draw_confusion(np.array(found["counts"]), found["labels"], folder / "confusion.png")
+
+
+def _macro_f1(true: Sequence[str], predicted: Sequence[str]) -> float:
+    return float(f1(true, predicted, average="macro"))
+
+
+def _model(settings: Settings, labels: list[str], texts: list[str], folder: Path | None) -> tuple[Any, Tokenizer]:
+    """The classifier and its tokenizer: those of `start`, or new ones."""
+    rng = np.random.default_rng(settings.seed)
+    about: dict[str, Any] = {
+        "num_labels": len(labels),
+        "id2label": dict(enumerate(labels)),
+        "problem_type": "single_label_classification",
+        "hidden_dropout_prob": settings.dropout,
+        "attention_probs_dropout_prob": settings.dropout,
+    }
+    if settings.start:
+        from tinyllm.sentences.encoder import packaged_folder
+
+        start = folder or (packaged_folder() if settings.start == MINILM else Path(settings.start))
+        model = BERTForSequenceClassification.from_pretrained(start, rng=rng, **about)
+        return model.train(), load_tokenizer(start)
+    tokenizer: Tokenizer
+    tokenizer = load_tokenizer(folder) if folder else WordPiece.train(texts, vocab_size=settings.vocab_size)
+    config = BERTConfig(
+        vocab_size=tokenizer.vocab_size,
+        hidden_size=settings.n_embd,
+        num_hidden_layers=settings.n_layer,
+        num_attention_heads=settings.n_head,
+        intermediate_size=4 * settings.n_embd,
+        max_position_embeddings=settings.block_size,
+        initializer_range=settings.init_std,
+        pad_token_id=tokenizer.pad_token_id,
+        **about,
+    )
+    return BERTForSequenceClassification(config, rng=rng), tokenizer
+
+
+def parts_of(model: Any) -> list[list[Tensor]]:
+    """The parameters below the head in parts, from the bottom: the embeddings, then each block."""
+    body = model.bert
+    return [list(body.embeddings.parameters()), *(list(block.parameters()) for block in body.encoder.layer)]
+
+
+def shortened_ids(tokenizer: Tokenizer, text: str, most: int) -> tuple[list[int], bool]:
+    """The tokens of a text, at most so many; the last one, which ends every text, stays."""
+    ids = tokenizer.encode(text)
+    return (ids, False) if len(ids) <= most else ([*ids[: most - 1], ids[-1]], True)
+
+
+def probabilities(model: Any, tokenizer: Tokenizer, texts: Sequence[str], most: int) -> np.ndarray:
+    """The probability of each label (N, K)."""
+    was = model.training
+    model.eval()
+    ids = [shortened_ids(tokenizer, text, most)[0] for text in texts]
+    order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+    found = np.zeros((len(ids), model.config.num_labels))
+    pad = model.config.pad_token_id or 0
+    with no_grad():
+        for i in range(0, len(order), _BATCH):
+            rows = [ids[j] for j in order[i : i + _BATCH]]
+            mask = padded([[1] * len(row) for row in rows], 0)
+            found[order[i : i + _BATCH]] = softmax(model(padded(rows, pad), mask).logits).data
+    model.train(was)
+    return found
