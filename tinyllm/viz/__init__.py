@@ -6,6 +6,7 @@ from tinyllm.viz.distributions import distributions
 from tinyllm.viz.loss import loss_curve
 from tinyllm.viz.save import save_figure
 from tinyllm.viz.tape import draw_tape
+from tinyllm.viz.words import word_map
 
 __all__ = [
     "BackwardSteps",
@@ -15,4 +16,5 @@ __all__ = [
     "loss_curve",
     "save_figure",
     "step_backward",
+    "word_map",
 ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+SPACE = "\u2423"  # the open box: a space that can be seen
+
 # Fonts with Chinese, Japanese and Korean characters that systems bring with them.
 CJK = (
     "Noto Sans CJK SC",
@@ -40,7 +42,7 @@ def label_fonts(tokens: Iterable[str]) -> Iterator[dict[str, str]]:
 
 def _shown(character: str, known: set[int]) -> str:
     if character == " ":
-        return "\u2423"  # the open box: a space that can be seen
+        return SPACE
     if not character.isprintable():
         return repr(character)[1:-1]
     if character == "$":
