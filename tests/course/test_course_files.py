@@ -14,7 +14,7 @@ from tinyllm.course.execute import CellError, Outcome, in_process
 from tinyllm.course.files import ChapterError, read, sources
 from tinyllm.course.form import form_faults
 from tinyllm.course.grade import as_csv, grade
-from tinyllm.course.student import TO_DO, student_edition, without_solutions
+from tinyllm.course.student import TO_DO, edition, without_solutions
 from tinyllm.errors import DataError
 
 SOURCES = sources()
@@ -101,14 +101,14 @@ def test_solutions_are_taken_out():
 
 def test_student_edition_has_no_solution_and_no_output(tmp_path):
     out = tmp_path / "class"
-    written = student_edition(out)
+    written = edition(out)
     assert [path.stem for path in written] == [source.stem for source in SOURCES]
     for path in written:
         text = path.read_text(encoding="utf-8")
         assert "SOLUTION" not in text
         assert all(not cell.get("outputs") for cell in read(path).cells)
     with pytest.raises(ChapterError, match="not an empty folder"):
-        student_edition(out)
+        edition(out)
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def graded(tmp_path_factory):
     folder = tmp_path_factory.mktemp("class")
     source = next(s for s in SOURCES if s.stem.startswith("05"))
     empty = tmp_path_factory.mktemp("edition") / "out"
-    (page,) = student_edition(empty, ["05"])
+    (page,) = edition(empty, ["05"])
     text = source.read_text(encoding="utf-8")
     for student, content, name in (
         ("ada", text, source.name),

@@ -13,7 +13,7 @@ from tinyllm.course.build import build, faults
 from tinyllm.course.files import ChapterError, needs, read, sources
 from tinyllm.course.form import form_faults
 from tinyllm.course.grade import as_csv, grade, write_csv
-from tinyllm.course.student import student_edition
+from tinyllm.course.student import edition
 
 
 def build_chapters(numbers: list[str]) -> dict[str, Any]:
@@ -69,9 +69,9 @@ def open_chapters(numbers: list[str]) -> int:
     return subprocess.call([sys.executable, "-m", "jupyterlab", target])
 
 
-def make_student_edition(out: str, numbers: list[str]) -> dict[str, Any]:
-    """Write the chapters without solutions."""
-    return {"written": [str(path) for path in student_edition(Path(out), numbers)]}
+def make_edition(out: str, numbers: list[str], solutions: bool) -> dict[str, Any]:
+    """Write the chapters for students, or for teachers: with solutions."""
+    return {"written": [str(path) for path in edition(Path(out), numbers, solutions)]}
 
 
 def grade_class(folder: str, out: str | None, timeout: float, memory: float, quiet: bool) -> dict[str, Any]:

@@ -1,7 +1,8 @@
-"""The student edition: the chapters without the solutions, ready for nbgrader and otter-grader too.
+"""The student edition: the chapters without the solutions; and the teacher's, with them.
 
-Each exercise's cell carries nbgrader's mark of a cell to be filled in, and a locked cell with its points comes after
-it. For otter-grader, a test file of each exercise lies in ``tests/<chapter>/``.
+Both are marked for nbgrader: each exercise's cell as one to be filled in, and a locked cell with its points comes after
+it. nbgrader takes the solutions out by itself, so that its `source` is the teacher's edition. For otter-grader, a test
+file of each exercise lies in ``tests/<chapter>/``.
 """
 
 from __future__ import annotations
@@ -52,8 +53,16 @@ def without_solutions(text: str) -> str:
     return stripped
 
 
-def student_edition(out: Path, numbers: list[str] | None = None) -> list[Path]:
-    """Write the chapters as notebooks without solutions and outputs into a new or empty folder.
+def edition(out: Path, numbers: list[str] | None = None, solutions: bool = False) -> list[Path]:
+    """Write the chapters as notebooks without outputs into a new or empty folder.
+
+    Parameters
+    ----------
+    out : Path
+    numbers : list of str, optional
+        As in `sources`.
+    solutions : bool
+        Leave them in.
 
     Returns
     -------
@@ -76,7 +85,7 @@ def student_edition(out: Path, numbers: list[str] | None = None) -> list[Path]:
         cells: list[Any] = []
         for cell in notebook.cells:
             cells.append(cell)
-            exercise = _prepare(cell, source) if cell.cell_type == "code" else None
+            exercise = _prepare(cell, source, solutions) if cell.cell_type == "code" else None
             if exercise:
                 cells.append(_points(exercise))
                 with replacing(_folder(out / TESTS / source.stem) / f"{exercise.name}.py") as file:
@@ -94,16 +103,19 @@ def _folder(path: Path) -> Path:
     return path
 
 
-def _prepare(cell: Any, source: Path) -> Exercise | None:
+def _prepare(cell: Any, source: Path, solutions: bool) -> Exercise | None:
     """Strip the cell; mark it as nbgrader does where it is to be filled in, and tell for which exercise."""
     try:
-        cell.source = without_solutions(cell.source)
+        stripped = without_solutions(cell.source)
     except DataError as error:
         raise DataError(f"{source.name}: {error}:\n{cell.source}") from error
-    names = [name for name in DEFINES.findall(cell.source) if name in exercises()]
-    if "exercise" not in tags(cell) or not names:
+    names = [name for name in DEFINES.findall(stripped) if name in exercises()]
+    wanted = "exercise" in tags(cell) and names
+    if not solutions:
+        cell.source = stripped
+    if not wanted:
         return None
-    if TO_DO not in cell.source:
+    if TO_DO not in stripped:
         raise DataError(f"{source.name}: the solution of {names[0]} is not between # BEGIN and # END SOLUTION")
     cell.metadata["nbgrader"] = _mark(names[0], solution=True)
     return exercises()[names[0]]
