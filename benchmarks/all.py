@@ -16,7 +16,18 @@ from typing import Any
 from harness import cells, plural, say
 
 HERE = Path(__file__).parent
-NAMES = ("train_step", "attention", "kernels", "overhead", "threads", "memory", "tokenizer")
+NAMES = (
+    "train_step",
+    "decode",
+    "attention",
+    "recurrent",
+    "kernels",
+    "overhead",
+    "threads",
+    "memory",
+    "tokenizer",
+    "word2vec",
+)
 
 
 def run(name: str, quick: bool) -> dict[str, Any]:

@@ -36,6 +36,7 @@ tl.train.Trainer(model, batches, optimizer, tl.train.Plan(steps=2, rate=lambda t
 model.eval()
 assert tl.generate(model, ids[:, :5], max_new_tokens=5).shape == (4, 10)
 assert losses[-1] < losses[0], losses
+assert tl.models.Word2Vec(8, min_count=1, sample=0).fit([["a", "cat", "sat"], ["a", "dog", "sat"]]).loss > 0
 assert not [name for name in sys.modules if name.startswith(("numba", "llvmlite"))]
 print("done")
 """

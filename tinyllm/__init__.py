@@ -22,6 +22,7 @@ _ROOMS = (
     "data",
     "formulas",
     "generation",
+    "keras",
     "kernels",
     "metrics",
     "models",

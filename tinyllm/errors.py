@@ -33,8 +33,8 @@ class DeviceError(TinyLLMError, RuntimeError):
     """A GPU that cannot be computed on: no driver, a package missing, or versions that do not fit together."""
 
 
-def nearest(name: str, valid: Iterable[str]) -> str:
+def nearest(name: object, valid: Iterable[str]) -> str:
     """``"; did you mean 'x'?"`` with the closest of `valid`, or the list of them when none is close."""
     names = sorted(valid)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(names)}"

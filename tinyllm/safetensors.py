@@ -12,6 +12,7 @@ import contextlib
 import errno
 import json
 import math
+import mmap
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from tinyllm.errors import CheckpointError
+from tinyllm.errors import CheckpointError, nearest
 
 # The format's names. bfloat16, which NumPy lacks, is the upper half of a float32: it is widened when read.
 _DTYPES: dict[str, np.dtype] = {
@@ -38,6 +39,7 @@ _DTYPES: dict[str, np.dtype] = {
     "BOOL": np.dtype("?"),
 }
 _NAMES = {dtype: name for name, dtype in _DTYPES.items() if name != "BF16"}
+_FLOATS = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}  # what `save` converts to
 _METADATA = "__metadata__"
 _LONGEST_HEADER = 100_000_000  # bytes; the limit of the reference implementation
 
@@ -53,7 +55,10 @@ class _Entry(NamedTuple):
 
 
 def save(
-    path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None
+    path: str | os.PathLike[str],
+    tensors: Mapping[str, np.ndarray],
+    metadata: Mapping[str, str] | None = None,
+    dtype: str | None = None,
 ) -> None:
     """Write arrays to a safetensors file: whole, or not at all.
 
@@ -67,14 +72,18 @@ def save(
         Any shapes and strides; floats, integers and booleans.
     metadata : mapping of str to str, optional
         Kept in the header. PyTorch's libraries expect ``{"format": "pt"}``.
+    dtype : {"float64", "float32", "float16", "bfloat16"}, optional
+        What floating arrays are rounded to, to the nearest; each is written as it is without it.
 
     Raises
     ------
     CheckpointError
-        If the file cannot be written; what was there before is still whole.
+        If the file cannot be written, what was there before is still whole; or if a number is too large for `dtype`.
     TypeError
-        For an array or a name that the format does not have.
+        For an array, a name or a dtype that the format does not have.
     """
+    if dtype is not None and dtype not in _FLOATS:
+        raise TypeError(f"dtype={dtype!r} is not a floating type of the format{nearest(str(dtype), _FLOATS)}")
     for name, array in tensors.items():
         if not isinstance(name, str) or name == _METADATA:
             raise TypeError(f"a tensor's name is a string other than {_METADATA!r}, got {name!r}")
@@ -85,15 +94,17 @@ def save(
             )
     if not all(isinstance(text, str) for pair in (metadata or {}).items() for text in pair):
         raise TypeError("metadata must map strings to strings")
+    kinds = {
+        name: _FLOATS[dtype] if dtype and array.dtype.kind == "f" else _NAMES[array.dtype.newbyteorder("<")]
+        for name, array in tensors.items()
+    }
     # The widest numbers first, so that every tensor begins at a multiple of its own item size.
-    order = sorted(tensors, key=lambda name: (-tensors[name].itemsize, name))
+    order = sorted(tensors, key=lambda name: (-_DTYPES[kinds[name]].itemsize, name))
     header: dict[str, Any] = {_METADATA: dict(sorted(metadata.items()))} if metadata else {}
     offset = 0
     for name in order:
-        array = tensors[name]
-        end = offset + array.nbytes
-        dtype = _NAMES[array.dtype.newbyteorder("<")]
-        header[name] = {"dtype": dtype, "shape": list(array.shape), "data_offsets": [offset, end]}
+        end = offset + tensors[name].size * _DTYPES[kinds[name]].itemsize
+        header[name] = {"dtype": kinds[name], "shape": list(tensors[name].shape), "data_offsets": [offset, end]}
         offset = end
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
@@ -101,8 +112,30 @@ def save(
         file.write(len(text).to_bytes(8, "little"))
         file.write(text)
         for name in order:
-            array = tensors[name]
-            file.write(np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C").data)
+            file.write(np.asarray(_converted(name, tensors[name], kinds[name]), order="C").data)
+
+
+def _converted(name: str, array: np.ndarray, kind: str) -> np.ndarray:
+    """The array as the file holds it; CheckpointError where a finite number would become infinite."""
+    if array.dtype.newbyteorder("<") == _DTYPES[kind]:
+        return array.astype(_DTYPES[kind], copy=False)
+    with np.errstate(over="ignore"):
+        if kind == "BF16":
+            # The upper half of a float32, rounded to the nearest, ties to even: a carry runs into the exponent as it
+            # should. A NaN is kept from being rounded to an infinity.
+            bits = array.astype("<f4").view("<u4")
+            rounded = bits + (0x7FFF + ((bits >> 16) & 1))
+            quiet = np.where(np.isnan(array), bits | 0x400000, rounded)
+            new, infinite = (quiet >> 16).astype("<u2"), ((quiet >> 16) & 0x7FFF) == 0x7F80
+        else:
+            new = array.astype(_DTYPES[kind])
+            infinite = np.isinf(new)
+    lost = infinite & np.isfinite(array)
+    if lost.any():
+        index = tuple(int(i) for i in np.argwhere(lost)[0])
+        what = next(long for long, short in _FLOATS.items() if short == kind)
+        raise CheckpointError(f"{name}{list(index)} is {array[index]}, too large for {what}; save it as float32")
+    return new
 
 
 @contextlib.contextmanager
@@ -145,12 +178,16 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         raise CheckpointError(f"{path}: cannot be written: {why}{old}") from error
 
 
-def load(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def load(path: str | os.PathLike[str], mapped: bool = False) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Read a safetensors file.
 
     Parameters
     ----------
     path : path
+    mapped : bool
+        Leave the values in the file, of which the operating system brings in what is looked at: nothing is copied
+        before it is needed, and programs that use the same weights share them. What is written to such an array stays
+        in memory and never reaches the file, which must not be overwritten in place meanwhile (`save` never does).
 
     Returns
     -------
@@ -168,11 +205,17 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str,
     try:
         with open(path, "rb") as file:
             entries, metadata, start = _read_header(file, path)
-            return {entry.name: _read_values(file, entry, start, path) for entry in entries}, metadata
+            whole = file_map(file) if mapped else None
+            return {entry.name: _read_values(file, whole, entry, start, path) for entry in entries}, metadata
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file") from None
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def file_map(file: BinaryIO) -> np.ndarray:
+    """The bytes of an open file that is not empty, uint8, mapped into memory copy-on-write."""
+    return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY), np.uint8)
 
 
 def _read_header(file: BinaryIO, path: Path) -> tuple[list[_Entry], dict[str, str], int]:
@@ -260,15 +303,20 @@ def _entry(name: str, said: Any, path: Path) -> _Entry:
     return _Entry(name, dtype, tuple(shape), *offsets)
 
 
-def _read_values(file: BinaryIO, entry: _Entry, start: int, path: Path) -> np.ndarray:
-    file.seek(start + entry.begin)
-    flat = np.fromfile(file, _DTYPES[entry.dtype], math.prod(entry.shape))
+def _read_values(file: BinaryIO, whole: np.ndarray | None, entry: _Entry, start: int, path: Path) -> np.ndarray:
+    if whole is not None:
+        flat = whole[start + entry.begin : start + entry.end].view(_DTYPES[entry.dtype])
+    else:
+        file.seek(start + entry.begin)
+        flat = np.fromfile(file, _DTYPES[entry.dtype], math.prod(entry.shape))
     if flat.nbytes != entry.end - entry.begin:
         raise CheckpointError(
             f"{path}: byte {start + entry.begin + flat.nbytes}: the file ended while it was being read"
         )
     if entry.dtype == "BF16":
-        flat = (flat.astype(np.uint32) << 16).view(np.float32)
+        wide = flat.astype(np.uint32)
+        wide <<= 16
+        flat = wide.view(np.float32)
     elif entry.dtype == "BOOL" and flat.view(np.uint8).max(initial=0) > 1:
         raise CheckpointError(
             f"{path}: byte {start + entry.begin}: tensor {entry.name!r} has booleans other than 0 and 1"

@@ -290,6 +290,13 @@ CASES: list[Case] = [
     case("dropout", lambda x: tl.dropout(x, 0.4, rng=np.random.default_rng(5)), away(4, 5)),
     case("dropout", lambda x: tl.dropout(x, 0.4, training=False) * x, away(2, 3)),
     case("dropout", lambda x: tl.dropout(x, 1.0), away(2, 3)),
+    # recurrent layers: x, both matrices, both biases, the first state
+    case("rnn", tl.rnn, away(2, 2, 3), away(2, 3), away(2, 2), away(2), away(2), away(2, 2)),
+    case("rnn", lambda *xs: tl.rnn(*xs, "relu", [3, 1], True), away(3, 2, 1), away(2, 1), away(2, 2), away(2), away(2), away(2, 2)),
+    case("lstm", tl.lstm, away(2, 2, 1), away(8, 1), away(8, 2), away(8), away(8), away(2, 2), away(2, 2)),
+    case("lstm", lambda *xs: tl.lstm(*xs, lengths=[1, 2], reverse=True), away(2, 2, 1), away(4, 1), away(4, 1), away(4), away(4), away(2, 1), away(2, 1)),
+    case("gru", tl.gru, away(2, 1, 2), away(6, 2), away(6, 2), away(6), away(6), away(1, 2)),
+    case("gru", lambda *xs: tl.gru(*xs, lengths=[3, 2]), away(3, 2, 2), away(3, 2), away(3, 1), away(3), away(3), away(2, 1)),
     # attention
     case("scaled_dot_product_attention", tl.scaled_dot_product_attention, away(2, 3, 2), away(2, 4, 2), away(2, 4, 3)),
     case("scaled_dot_product_attention", lambda q, k, v: tl.scaled_dot_product_attention(q, k, v, is_causal=True, scale=0.7), away(3, 2), away(4, 2), away(4, 2)),

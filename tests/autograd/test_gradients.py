@@ -75,6 +75,15 @@ BIG = {
     "linear_cross_entropy": lambda x, w: tl.linear_cross_entropy(x * w, x[0], np.arange(3 * 37).reshape(3, 37) % 37),
     "embedding": lambda x, w: tl.embedding(np.arange(40) % 7, x[0]),
     "linear": lambda x, w: tl.linear(x, x[1]),
+    "rnn": lambda x, w: tl.rnn(
+        0.3 * x, 0.1 * x[0], 0.1 * x[0, :, :37], w[:37], w[5:42], x[0, :, :37], lengths=np.arange(37) % 3 + 1
+    ),
+    "lstm": lambda x, w: tl.lstm(
+        0.3 * x, 0.1 * x[0, :36], 0.1 * x[0, :36, :9], w[:36], w[5:41], x[0, :, :9], x[1, :, :9]
+    ),
+    "gru": lambda x, w: tl.gru(
+        0.3 * x, 0.1 * x[0, :36], 0.1 * x[0, :36, :12], w[:36], w[5:41], x[0, :, :12], reverse=True
+    ),
     "attention": lambda x, w: tl.scaled_dot_product_attention(x, x[:, :29] * w, x[:, :29], is_causal=True),
 }
 

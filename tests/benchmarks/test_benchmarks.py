@@ -9,7 +9,18 @@ import pytest
 
 HERE = Path(__file__).parent
 BENCHMARKS = HERE.parents[1] / "benchmarks"
-NAMES = ("train_step", "attention", "kernels", "overhead", "threads", "memory", "tokenizer")
+NAMES = (
+    "train_step",
+    "decode",
+    "attention",
+    "recurrent",
+    "kernels",
+    "overhead",
+    "threads",
+    "memory",
+    "tokenizer",
+    "word2vec",
+)
 
 
 def python(*arguments):

@@ -1,6 +1,7 @@
 """The command line as a user meets it: what it prints, where, and with which exit code."""
 
 import json
+import math
 import os
 import re
 import shutil
@@ -215,6 +216,42 @@ def test_generate_stops_before_a_stop_string(capsys, trained):
         assert short == whole[: whole.index(stop)]
 
 
+def test_generate_tells_the_probability_of_each_token(capsys, trained):
+    flags = ["--prompt", "the c", "--max-new-tokens", "6", "--temperature", "0"]
+    result = json.loads(says(capsys, "generate", trained, *flags, "--logprobs", "3", "--json"))
+    assert "".join(t["token"] for t in result["tokens"]) == result["text"]
+    for token in result["tokens"]:
+        texts, logprobs = zip(*token["top"], strict=True)
+        assert (texts[0], logprobs[0]) == (token["token"], token["logprob"])
+        assert len(texts) == 3
+        assert list(logprobs) == sorted(logprobs, reverse=True)
+    shown = says(capsys, "generate", trained, *flags, "--logprobs", "1")
+    assert f"{math.exp(result['tokens'][0]['logprob']):.4f}" in shown
+    assert len(shown.splitlines()) == 7
+
+
+def test_generate_with_beams_and_with_a_draft(capsys, trained):
+    flags = ["--prompt", "the c", "--max-new-tokens", "8", "--json"]
+    greedy = json.loads(says(capsys, "generate", trained, *flags, "--temperature", "0", "--logprobs", "0"))
+    drafted = json.loads(says(capsys, "generate", trained, *flags, "--temperature", "0", "--draft", trained))
+    assert drafted["text"] == greedy["text"]
+    beams = json.loads(says(capsys, "generate", trained, *flags, "--num-beams", "4", "--logprobs", "0"))
+    total = [sum(t["logprob"] for t in found["tokens"]) for found in (greedy, beams)]
+    assert total[1] >= total[0] - 1e-6
+
+
+def test_filters_of_the_command_line_change_the_text(capsys, trained):
+    flags = ["--prompt", "the c", "--max-new-tokens", "40", "--json", "--temperature", "0"]
+    plain = json.loads(says(capsys, "generate", trained, *flags))["text"]
+    for more in (
+        ["--repetition-penalty", "1.5"],
+        ["--frequency-penalty", "1.0"],
+        ["--presence-penalty", "2.0"],
+        ["--no-repeat-ngram", "3"],
+    ):
+        assert json.loads(says(capsys, "generate", trained, *flags, *more))["text"] != plain, more
+
+
 def test_a_prompt_longer_than_the_context_slides(capsys, trained):
     prompt = "the cat sat on the mat. who sat on the dog?"
     flags = ["--max-new-tokens", "5", "--temperature", "0", "--json"]
@@ -236,6 +273,11 @@ def test_an_unknown_character_in_the_prompt_is_named(capsys, trained):
         (["--temperature", "-1"], "temperature"),
         (["--top-p", "1.5"], "top_p"),
         (["--top-k", "0"], "top_k"),
+        (["--min-p", "2"], "min_p"),
+        (["--repetition-penalty", "0"], "repetition_penalty"),
+        (["--num-beams", "0"], "num_beams"),
+        (["--num-beams", "2", "--temperature", "1"], "temperature"),
+        (["--logprobs", "-1"], "top_logprobs"),
         (["--max-new-tokens", "0"], "max_new_tokens"),
         (["--seed", "-1"], "seed"),
         (["--stop", ""], "stop"),
@@ -368,7 +410,7 @@ def truncate(run):
 
 
 def another_config(run):
-    (run / "config.json").write_text('{"model_type": "llama"}')
+    (run / "config.json").write_text('{"model_type": "falcon"}')
 
 
 def wrong_sizes(run):
@@ -387,7 +429,7 @@ def another_tokenizer(run):
         (lambda run: (run / "model.safetensors").unlink(), "no model.safetensors"),
         (lambda run: (run / "config.json").unlink(), "no config.json"),
         (lambda run: (run / "config.json").write_text("{"), "config.json.*not valid JSON"),
-        (another_config, "llama"),
+        (another_config, "falcon"),
         (wrong_sizes, "do not belong together"),
         (lambda run: (run / "tokenizer.json").unlink(), "no tokenizer.json"),
         (another_tokenizer, "belongs to another model"),

@@ -20,6 +20,7 @@ from tinyllm.formulas import (
     language_model,
     losses,
     masked_lm,
+    moe,
     optimisers,
     positions,
     procedures,
@@ -28,6 +29,7 @@ from tinyllm.formulas import (
     sat,
     words,
 )
+from tinyllm.models import TransformerConfig
 
 
 def library(id, name):
@@ -208,6 +210,34 @@ def test_post_norm_block(rng):
     close(x2, [loops], rtol=1e-10, atol=1e-11)
 
 
+def test_encoder_layer_of_the_transformer(rng):
+    """F-BLOCK as the encoder-decoder has it: three layers, one after the other."""
+    T, C, F, H = 5, 6, 9, 2
+    config = TransformerConfig(
+        src_vocab_size=5, tgt_vocab_size=5, d_model=C, nhead=H, dim_feedforward=F, dropout=0.0, bias=True
+    )
+    EncoderLayer = library("F-BLOCK", "tinyllm.models.transformer.EncoderLayer")
+    X = rng.normal(size=(T, C)).tolist()
+    x = tl.tensor([X])
+    for _ in range(3):
+        layer = with_random_parameters(EncoderLayer(config, rng, np.float64), rng)
+        for bias in (layer.self_attn.in_proj_bias, layer.self_attn.out_proj.bias):  # the formula has none
+            bias.assign_(np.zeros(bias.shape))
+        W_q, W_k, W_v = np.split(layer.self_attn.in_proj_weight.numpy(), 3)
+        heads = W_q, W_k, W_v, layer.self_attn.out_proj.weight.numpy(), H
+        mlp = [p.numpy() for p in (layer.linear1.weight, layer.linear1.bias, layer.linear2.weight, layer.linear2.bias)]
+        norms = [(norm.weight.numpy(), norm.bias.numpy(), norm.eps) for norm in (layer.norm1, layer.norm2)]
+        X = block.block_post_norm(
+            X,
+            lambda x, heads=heads: attention.multi_head_attention(x, *heads),
+            lambda x, mlp=mlp: block.feed_forward(x, *mlp),
+            lambda x, norm=norms[0]: block.layer_norm(x, *norm),
+            lambda x, norm=norms[1]: block.layer_norm(x, *norm),
+        )
+        x = layer(x)
+    close(x, [X], rtol=1e-10, atol=1e-11)
+
+
 @pytest.mark.parametrize(("T", "C"), [(1, 1), (5, 4), (9, 7)])
 def test_sinusoidal_positions(rng, T, C):
     SinusoidalPositions = library("F-PE", "tinyllm.nn.SinusoidalPositions")
@@ -257,6 +287,19 @@ def test_autoregressive_loss(rng):
         masked_lm.autoregressive_loss([attention.softmax(row) for row in logits[b]], ids[b]) for b in range(len(ids))
     ]
     close(out.loss, np.mean(loops))
+
+
+def test_masked_lm_loss(rng):
+    BERTForMaskedLM = library("F-MLM", "tinyllm.models.BERTForMaskedLM")
+    config = tl.models.BERTConfig(
+        vocab_size=7, hidden_size=4, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8
+    )
+    ids, chosen = rng.integers(1, 7, size=9), rng.random(9) < 0.5
+    hidden = np.where(chosen, 0, ids)
+    model = BERTForMaskedLM(config, rng=rng, dtype=np.float64)
+    out = model(hidden[None], labels=np.where(chosen, ids, -100)[None])
+    loops = masked_lm.masked_lm_loss([attention.softmax(row) for row in out.logits.numpy()[0]], ids, chosen)
+    close(out.loss, loops)
 
 
 def test_lstm(rng):
@@ -337,6 +380,24 @@ def test_training_procedure(rng):
         found.append(loss.numpy())
     close(found, expected)
     close(W, weights)
+
+
+@pytest.mark.parametrize(("E", "k", "C", "inner"), [(1, 1, 1, 1), (5, 2, 3, 4), (4, 1, 3, 2)])
+def test_moe(rng, E, k, C, inner):
+    mixture = library("F-MOE", "tinyllm.nn.MoE")(C, inner, E, k, std=1.0, rng=rng, dtype=np.float64)
+    x = rng.normal(size=(7, C))
+    silu = resolve("tinyllm.silu")
+
+    def expert(e):
+        w1, w2, w3 = (getattr(mixture.experts[e], name).weight.numpy() for name in ("w1", "w2", "w3"))
+        return lambda v: (w2 @ (silu(w1 @ np.array(v)).numpy() * (w3 @ np.array(v)))).tolist()
+
+    W_g, experts = mixture.gate.weight.numpy(), [expert(e) for e in range(E)]
+    y, routing = mixture(tl.tensor(x))
+    close(y, [moe.moe(v.tolist(), W_g.tolist(), experts, k) for v in x])
+    if k == 1:  # Switch's formula, whose experts are the most probable one alone
+        probabilities = tl.softmax(tl.tensor(x @ W_g.T), axis=-1).numpy().tolist()
+        close(library("F-MOE", "tinyllm.nn.balance_loss")([routing]), moe.balance_loss(probabilities, alpha=1.0))
 
 
 # --- text and evaluation ----------------------------------------------------------------------------------------------

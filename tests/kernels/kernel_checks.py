@@ -46,7 +46,7 @@ def assert_vjp(
 
 def one_call_of_each(dtype: str) -> dict[str, np.ndarray]:
     """Outputs of every kernel on small inputs."""
-    from tinyllm.kernels.cpu import activation, adamw, attention, cross_entropy, embedding, norm, softmax
+    from tinyllm.kernels.cpu import activation, adamw, attention, cross_entropy, embedding, norm, recurrent, softmax
 
     rng = np.random.default_rng(3)
     rows, cols = 5, 37
@@ -106,6 +106,29 @@ def one_call_of_each(dtype: str) -> dict[str, np.ndarray]:
     y, shift, inverse = run(attention.attention, *forward, out=[q.shape, (H * T,), (H * T,)])
     backward = (g, y, q, k, v, steps, *common, shift, inverse, 0, H)
     run(attention.attention_vjp, *backward, out=[q.shape, k.shape, v.shape])
+
+    T, B, H, lengths = 3, 2, 5, np.array([3, 2])
+    h, c, last = draw(B, H), draw(B, H), (B, H)
+    for reverse in (False, True):
+        ways = (lengths, reverse, 0, B)
+        x, w, g = draw(T, B, 4 * H), draw(1, H, 4 * H), draw(T, B, H)
+        back, bias = w.swapaxes(1, 2).copy(), draw(4 * H)
+        (y,) = run(
+            recurrent.rnn, x[:, :, :H].copy(), w[:, :, :H].copy(), bias[:H], h, lengths, False, *ways[1:], out=[g.shape]
+        )
+        args = (g, y, back[:, :H].copy(), lengths, False, *ways[1:])
+        dx, dh = poisoned(T, B, H, dtype=dtype), np.zeros_like(h)
+        recurrent.rnn_vjp(*args, dx, dh)
+        results.update({f"rnn_vjp {reverse} dx": dx, f"rnn_vjp {reverse} dh": dh})
+        y, memory, gates = run(recurrent.lstm, x, w, bias, h, c, *ways, out=[g.shape, g.shape, x.shape])
+        dx, dh, dc = poisoned(T, B, 4 * H, dtype=dtype), np.zeros_like(h), draw(*last)
+        recurrent.lstm_vjp(g, memory, gates, c, back, *ways, dx, dh, dc)
+        results.update({f"lstm_vjp {reverse} {n}": d for n, d in (("dx", dx), ("dh", dh), ("dc", dc))})
+        x, w, bias = x[:, :, : 3 * H].copy(), w[:, :, : 3 * H].copy(), bias[: 3 * H]
+        y, gates, news = run(recurrent.gru, x, w, bias, draw(3 * H), h, *ways, out=[g.shape, x.shape, g.shape])
+        dx, du, dh = poisoned(T, B, 3 * H, dtype=dtype), poisoned(T, B, 3 * H, dtype=dtype), np.zeros_like(h)
+        recurrent.gru_vjp(g, y, gates, news, h, back[:, : 3 * H].copy(), *ways, dx, du, dh)
+        results.update({f"gru_vjp {reverse} {n}": d for n, d in (("dx", dx), ("du", du), ("dh", dh))})
 
     for kernel in (adamw.adamw, adamw.adam):
         state = [draw(cols), draw(cols), draw(cols), np.abs(draw(cols))]

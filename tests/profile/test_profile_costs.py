@@ -79,9 +79,14 @@ def test_every_rule_is_for_an_operation_that_exists():
         tl.cross_entropy(tl.log_softmax(tl.softmax(x)), ids)
         tl.linear(tl.layer_norm(tl.rms_norm(tl.gelu(x), 8), 8), x)
         tl.embedding(ids, tl.swiglu(x, tl.silu(x)))
+        tl.nn.grouped_linear(x, [x, x], [len(x), 0])
         tl.nn.rotary(tl.scaled_dot_product_attention(q, q, q, is_causal=True))
         tl.self_attention(array(1, 3, 24), 2, is_causal=True)
         tl.linear_cross_entropy(x, x, ids)
+        h = array(3, 2)
+        tl.rnn(array(4, 3, 5), array(2, 5), array(2, 2), array(2), array(2), h)
+        tl.lstm(array(4, 3, 5), array(8, 5), array(8, 2), array(8), array(8), h, h)
+        tl.gru(array(4, 3, 5), array(6, 5), array(6, 2), array(6), array(6), h)
     primitives = {"matmul", "dropout", "add_at", "sum_to", "getitem", "take_along_axis", "sigmoid", "softplus"}
     fused = {name for name, _ in recorder.tallies}
     assert {name for name, rule in (FLOPS | BYTES).items() if rule[1]} <= fused

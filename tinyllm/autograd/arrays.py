@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tinyllm import buffers, threads
+from tinyllm.autograd.settings import compiles
 
 Array = np.ndarray[Any, Any]
 
@@ -46,6 +47,31 @@ def _into(out: Array, function: np.ufunc, *arrays: Array) -> Array:
 def matmul(a: Array, b: Array) -> Array:
     """``a @ b``; of another library's arrays in its own way."""
     return threads.matmul(a, b) if type(a) is np.ndarray else a @ b
+
+
+_FEW = 4  # rows, up to which reading b takes longer than the arithmetic
+_READ_FROM = 1 << 17  # elements of b from which that is worth a kernel, and
+_READ_DIVIDED_FROM = 1 << 21  # those from which it is worth another thread, which reads a fifth faster
+
+
+def rows_times(rows: Array, weight: Array) -> Array:
+    """``rows @ weight.T`` for rows (R, C) and weight (N, C); the product that a single new token is multiplied by."""
+    if (
+        len(rows) > _FEW
+        or weight.size < _READ_FROM
+        or not (type(weight) is np.ndarray and weight.flags.c_contiguous and weight.dtype == rows.dtype)
+        or not compiles(weight)
+    ):
+        return matmul(rows, weight.T)
+    from tinyllm.kernels.cpu import few_rows
+
+    rows = np.ascontiguousarray(rows)
+    out = np.empty((len(rows), len(weight)), weight.dtype)
+    if weight.size < _READ_DIVIDED_FROM:
+        few_rows.product(rows, weight, out)
+    else:
+        threads.parallel(lambda i, j: few_rows.product(rows, weight[i:j], out[:, i:j]), len(weight))
+    return out
 
 
 def add_to(total: Array, x: Array) -> Array:

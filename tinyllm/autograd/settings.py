@@ -95,6 +95,11 @@ def choose_kernel(impls: Container[str], array: Array, compiled_from: int = COMP
     return "numba" if array.size >= compiled_from and _has_numba() else "numpy"
 
 
+def compiles(array: Array) -> bool:
+    """Whether a kernel of Numba may be used on this array, where an operation is large enough for one."""
+    return settings.backend != "numpy" and array.dtype in (np.float32, np.float64) and _has_numba()
+
+
 @functools.cache
 def _has_numba() -> bool:
     try:

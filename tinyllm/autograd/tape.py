@@ -56,7 +56,8 @@ class Op:
     impls: dict[str, Callable[[], Kernel]] = field(default_factory=dict)
     elementwise: bool = False  # operands are broadcast against each other and meet in one dtype
     view: bool = False  # the result may share the memory of the first input
-    compiled_from: int = COMPILED_FROM  # elements from which the kernel of Numba is the faster one
+    compiled_from: int = COMPILED_FROM  # elements from which the kernel of Numba is the faster one,
+    sized_by: int = 0  # of this input
     arithmetic: bool = False  # the rules are arithmetic alone, the same for arrays, and give arrays of their own
 
     @functools.cached_property
@@ -183,7 +184,7 @@ def apply(op: Op, *operands: Operand, **params: Any) -> Tensor:
         kernel = "numpy" if xp is np else xp.__name__
         out = op.forward(xp, *values, **params)
     else:
-        kernel = choose_kernel(op.impls, first, op.compiled_from)
+        kernel = choose_kernel(op.impls, values[op.sized_by], op.compiled_from)
         out, saved = op.impls[kernel]().forward(*values, **params)
     if type(out) is not type(first):  # NumPy turns 0-d results into scalars
         out = namespace(first).asarray(out)

@@ -194,6 +194,16 @@ class Tensor:
         self._storage.cell[0] += 1
         return self
 
+    def _adopt(self, array: Array) -> bool:
+        """Take `array` as this tensor's memory, in place of `assign_`; False where it is not fit for that."""
+        own = self._storage.array
+        fit = type(own) is type(array) is np.ndarray and (array.dtype, array.shape) == (own.dtype, own.shape)
+        if fit and array.flags.carray:  # contiguous, aligned, writeable: as arrays made here are
+            self._storage.array = array
+            self._storage.cell[0] += 1
+            return True
+        return False
+
     def backward(
         self,
         cotangent: ArrayLike | Tensor | None = None,

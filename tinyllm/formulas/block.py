@@ -160,6 +160,8 @@ ENTRIES = (
             "tinyllm.nn.MultiHeadAttention",
             "tinyllm.nn.FeedForward",
             "tinyllm.samples.layer.EncoderLayer",
+            "tinyllm.models.transformer.EncoderLayer",
+            "tinyllm.models.bert.Layer",
         ),
         kernels=(
             "tinyllm.kernels.cpu.norm.layer_norm",
@@ -170,6 +172,8 @@ ENTRIES = (
             TESTS + "test_block_equals_plain_numpy",
             LIBRARY_TESTS + "test_layer_norm",
             LIBRARY_TESTS + "test_post_norm_block",
+            LIBRARY_TESTS + "test_encoder_layer_of_the_transformer",
+            "tests/models/test_bert.py::test_a_block_is_f_block_in_loops",
         ),
         chapter="06",
         source="Vaswani et al. 2017, section 3.1; Ba, Kiros and Hinton 2016, Layer Normalization, section 3",

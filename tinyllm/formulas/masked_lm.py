@@ -117,15 +117,15 @@ ENTRIES = (
         where=where("002 3.3", "003 3.2"),
         axes="T tokens, V vocabulary, M the chosen places",
         loops=(masked_lm_loss, autoregressive_loss, mask_tokens),
-        library=("tinyllm.models.GPT", "tinyllm.models.BERTForMaskedLM"),
+        library=("tinyllm.models.GPT", "tinyllm.models.BERTForMaskedLM", "tinyllm.data.masking.Masking"),
         tests=(
             TESTS + "test_masked_and_autoregressive_by_hand",
             TESTS + "test_mask_tokens_shares",
             "tests/formulas/test_library_equals_formulas.py::test_autoregressive_loss",
+            "tests/formulas/test_library_equals_formulas.py::test_masked_lm_loss",
+            "tests/data/test_masking.py::test_given_the_draws_it_is_the_loops",
         ),
         chapter="12",
         source="Devlin et al. 2019, section 3.1 and appendix A.1; Radford et al. 2018, section 3.1",
-        status="open",
-        reason="the autoregressive half is there (GPT); the masked half needs BERT",
     ),
 )

@@ -123,15 +123,14 @@ ENTRIES = (
         where=where("002 title"),
         axes="T tokens, C channels, E experts, k of them used",
         loops=(moe_gate, moe, balance_loss),
-        library=("tinyllm.nn.MoE",),
+        library=("tinyllm.nn.MoE", "tinyllm.nn.balance_loss"),
         tests=(
             TESTS + "test_gate_by_hand",
             TESTS + "test_all_experts_equal_the_soft_mixture",
             TESTS + "test_balance_loss_is_least_when_even",
+            "tests/formulas/test_library_equals_formulas.py::test_moe",
         ),
         chapter="10",
         source="named in 002's title; Shazeer et al. 2017, equations 1 to 5; Switch Transformers 2021, equations 4-6",
-        status="open",
-        reason="the mixture module is not written yet",
     ),
 )

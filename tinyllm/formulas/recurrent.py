@@ -128,15 +128,15 @@ ENTRIES = (
         axes="T time, I inputs, H hidden units; four gates of H rows each, in the order i, f, g, o",
         loops=(lstm_cell, rnn_cell, lstm),
         library=("tinyllm.nn.LSTM", "tinyllm.nn.RNN"),
+        kernels=("tinyllm.kernels.cpu.recurrent.lstm", "tinyllm.kernels.cpu.recurrent.rnn"),
         tests=(
             TESTS + "test_cells_equal_plain_numpy",
             TESTS + "test_open_gates_carry_the_memory",
             TESTS + "test_cells_equal_torch",
             "tests/formulas/test_library_equals_formulas.py::test_lstm",
+            "tests/nn/test_recurrent_torch.py::test_outputs_states_and_gradients",
         ),
         chapter="14",
         source="named in 001, 002; Elman 1990; Hochreiter and Schmidhuber 1997, section 4; Gers et al. 2000, section 3",
-        status="open",
-        reason="the recurrent modules are not written yet",
     ),
 )

@@ -332,7 +332,10 @@ ENTRIES = (
         meaning="Embedding -> LSTM -> Dense(softmax), then compile, fit, evaluate.",
         where=where("001 5.1"),
         library=("tinyllm.samples.lstm_language_model",),
-        tests=(TESTS + "test_every_fault_can_be_shown",),
+        tests=(
+            TESTS + "test_every_fault_can_be_shown",
+            SAMPLE_TESTS + "lstm_language_model.py::test_c001_predicts_at_every_position",
+        ),
         chapter="14",
         errata=_faults(
             (
@@ -348,8 +351,6 @@ ENTRIES = (
                 show_one_hot_is_wanted,
             ),
         ),
-        status="open",
-        reason="needs the LSTM, which is not written yet",
     ),
     Formula(
         id="C-002a",
@@ -456,7 +457,10 @@ ENTRIES = (
         meaning="A pre-trained BERT with a classification head, training arguments, a trainer.",
         where=where("002 5.4", "003 5.1"),
         library=("tinyllm.samples.bert_classification",),
-        tests=(TESTS + "test_every_fault_can_be_shown",),
+        tests=(
+            TESTS + "test_every_fault_can_be_shown",
+            "tests/samples/test_sample_bert_classification.py::test_c002d_learns_three_classes",
+        ),
         chapter="12",
         errata=_faults(
             (
@@ -472,8 +476,6 @@ ENTRIES = (
                 show_third_class,
             ),
         ),
-        status="open",
-        reason="needs BERT, which is not written yet",
     ),
     Formula(
         id="C-004",

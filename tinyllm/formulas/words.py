@@ -157,15 +157,15 @@ ENTRIES = (
             noise_distribution,
         ),
         library=("tinyllm.embedding", "tinyllm.models.Word2Vec"),
-        kernels=("tinyllm.kernels.cpu.embedding.embedding_vjp",),
+        kernels=("tinyllm.kernels.cpu.embedding.embedding_vjp", "tinyllm.kernels.cpu.word2vec.word2vec"),
         tests=(
             TESTS + "test_embedding_is_one_hot_times_table",
             TESTS + "test_negative_sampling_by_hand",
             "tests/formulas/test_library_equals_formulas.py::test_embedding",
+            "tests/models/test_word2vec.py::test_a_pass_steps_along_the_gradient_of_the_formula",
+            "tests/models/test_word2vec.py::test_noise_is_the_formula",
         ),
         chapter="11",
         source="Mikolov et al. 2013b, Distributed Representations of Words and Phrases, section 2.2 and equation 4",
-        status="open",
-        reason="the table look-up is there; a word2vec model that is trained with this loss is not written yet",
     ),
 )

@@ -78,7 +78,11 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 
 
 def obeyed(
-    settings: Mapping[str, Any], known: Collection[str], aliases: Mapping[str, str], harmless: Collection[str] = ()
+    settings: Mapping[str, Any],
+    known: Collection[str],
+    aliases: Mapping[str, str],
+    harmless: Collection[str] = (),
+    neutral: Mapping[str, tuple[Any, ...]] | None = None,
 ) -> dict[str, Any]:
     """The settings that a model obeys, under their own names.
 
@@ -92,6 +96,8 @@ def obeyed(
         Other names for some of them.
     harmless : names
         Keys of this family of models that do not matter to it, besides those that never do.
+    neutral : mapping of names to values, optional
+        Keys that would change what it computes, with the values under which they do not: first of all the usual one.
 
     Raises
     ------
@@ -99,15 +105,16 @@ def obeyed(
         For a setting that cannot be obeyed, one that nobody knows, and two that contradict each other.
     """
     found: dict[str, Any] = {}
+    neutral = {**_NEUTRAL, **(neutral or {})}
     for key, value in settings.items():
         name = aliases.get(key, key)
         if name in known:
             if name in found and found[name] != value:
                 raise ConfigError(f"{key}={value!r} contradicts {name}={found[name]!r}")
             found[name] = value
-        elif key in _NEUTRAL:
-            if value not in _NEUTRAL[key]:
-                raise ConfigError(f"{key}={value!r} cannot be obeyed; only {_NEUTRAL[key][0]!r} can")
+        elif key in neutral:
+            if value not in neutral[key]:
+                raise ConfigError(f"{key}={value!r} cannot be obeyed; only {neutral[key][0]!r} can")
         elif not (key in _HARMLESS or key in harmless or key.startswith("_")):
             raise ConfigError(f"unknown setting {key!r}{nearest(key, {*known, *aliases})}")
     return found
@@ -130,3 +137,12 @@ def flag(name: str, value: Any) -> None:
     """Refuse what is neither true nor false."""
     if type(value) is not bool:
         raise ConfigError(f"{name} must be true or false, got {value!r}")
+
+
+def tokens(settings: Any) -> None:
+    """Refuse special tokens that are no ids; several may end a text."""
+    for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        value = getattr(settings, name)
+        for one in value if name == "eos_token_id" and isinstance(value, list) else [value]:
+            if one is not None:
+                whole(name, one, least=0)

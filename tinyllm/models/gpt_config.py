@@ -114,11 +114,7 @@ class GPTConfig:
             "tie_word_embeddings",
         ):
             config.flag(name, getattr(self, name))
-        for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
-            value = getattr(self, name)
-            for one in value if name == "eos_token_id" and isinstance(value, list) else [value]:
-                if one is not None:
-                    config.whole(name, one, least=0)
+        config.tokens(self)
 
     @property
     def inner(self) -> int:

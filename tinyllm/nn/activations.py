@@ -42,6 +42,6 @@ def activation(name: str) -> Activation:
     ConfigError
         If there is none; the nearest name is given.
     """
-    if name not in ACTIVATIONS:
+    if not isinstance(name, str) or name not in ACTIVATIONS:
         raise ConfigError(f"unknown activation function {name!r}{nearest(name, ACTIVATIONS)}")
     return ACTIVATIONS[name]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
@@ -11,6 +13,9 @@ from tinyllm.nn import init
 from tinyllm.nn.dropout import checked_probability
 from tinyllm.nn.linear import Linear
 from tinyllm.nn.module import Module
+
+# From a function that projects keys and values (B, H, S, D), those to attend to.
+Remember = Callable[[Callable[[], tuple[Tensor, Tensor]]], tuple[Tensor, Tensor]]
 
 
 def split_heads(x: Tensor, num_heads: int) -> Tensor:
@@ -87,6 +92,7 @@ class MultiHeadAttention(Module):
         value: Tensor | None = None,
         attn_mask: Tensor | ArrayLike | None = None,
         is_causal: bool = False,
+        remember: Remember | None = None,
     ) -> Tensor:
         """Mix the values by how well the keys match the queries.
 
@@ -100,6 +106,10 @@ class MultiHeadAttention(Module):
             these shapes will do: padding of the source, True for real tokens, is ``mask[:, None, :]``.
         is_causal : bool
             Position t sees positions 0..t only.
+        remember : callable, optional
+            Is handed a function that projects `key` and `value` to heads, (B, H, S, D) each, and returns those to
+            attend to: a cache, which adds them to earlier ones or calls the function once only. The queries of causal
+            attention are then the last ones of the keys.
 
         Returns
         -------
@@ -114,12 +124,24 @@ class MultiHeadAttention(Module):
         p, H = self.dropout if self.training else 0.0, self.num_heads
         if query is key is value:
             qkv = fused.linear(query, self.in_proj_weight, self.in_proj_bias)  # (B, T, 3 C)
-            return self.out_proj(fused.self_attention(qkv, H, attn_mask, p, is_causal, rng=self.rng))
-        q, k, v = (split_heads(x, H) for x in self._project(query, key, value))  # (B, H, T or S, D)
-        mixed = fused.scaled_dot_product_attention(q, k, v, attn_mask, p, is_causal, rng=self.rng)  # (B, H, T, D)
-        return self.out_proj(merge_heads(mixed))
+            if remember is None:
+                return self.out_proj(fused.self_attention(qkv, H, attn_mask, p, is_causal, rng=self.rng))
+            q, *kv = (split_heads(x, H) for x in ops.split(qkv, 3, axis=-1))  # (B, H, T, D)
+            k, v = remember(lambda: (kv[0], kv[1]))
+        else:
+            weights, bias = ops.split(self.in_proj_weight, 3), self.in_proj_bias
+            biases = [None] * 3 if bias is None else ops.split(bias, 3)
 
-    def _project(self, query: Tensor, key: Tensor, value: Tensor) -> list[Tensor]:
-        bias = self.in_proj_bias
-        weights, biases = ops.split(self.in_proj_weight, 3), [None] * 3 if bias is None else ops.split(bias, 3)
-        return [fused.linear(x, w, b) for x, w, b in zip((query, key, value), weights, biases, strict=True)]
+            def heads(x: Tensor, part: int) -> Tensor:
+                return split_heads(fused.linear(x, weights[part], biases[part]), H)
+
+            def project() -> tuple[Tensor, Tensor]:
+                return heads(key, 1), heads(value, 2)  # (B, H, S, D)
+
+            q = heads(query, 0)  # (B, H, T, D)
+            k, v = project() if remember is None else remember(project)
+        before = 0 if remember is None else k.shape[-2] - q.shape[-2]
+        mixed = fused.scaled_dot_product_attention(
+            q, k, v, attn_mask, p, is_causal, offset=before, rng=self.rng
+        )  # (B, H, T, D)
+        return self.out_proj(merge_heads(mixed))

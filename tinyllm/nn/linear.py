@@ -19,8 +19,10 @@ class Linear(Module):
     in_features, out_features : int
     bias : bool
         Without it `bias` is None.
+    std : float, optional
+        Deviation of the first weights, which then are normal; by default Xavier's uniform law (F-INIT).
     rng : numpy Generator
-        For the weight: Xavier's uniform law (F-INIT). The bias starts at 0.
+        For the weight. The bias starts at 0.
     dtype : dtype
 
     Attributes
@@ -35,11 +37,16 @@ class Linear(Module):
         out_features: int,
         bias: bool = True,
         *,
+        std: float | None = None,
         rng: np.random.Generator,
         dtype: DTypeLike = np.float32,
     ) -> None:
         self.in_features, self.out_features = in_features, out_features
-        weight = init.xavier_uniform((out_features, in_features), rng, dtype=dtype)
+        shape = (out_features, in_features)
+        if std is None:
+            weight = init.xavier_uniform(shape, rng, dtype=dtype)
+        else:
+            weight = init.normal(shape, rng, std=std, dtype=dtype)
         self.weight = Tensor(weight, requires_grad=True)
         self.bias = Tensor(init.zeros((out_features,), dtype=dtype), requires_grad=True) if bias else None
 

@@ -110,7 +110,9 @@ class Module:
         """A copy of every parameter, by name. A shared one is there once, under its first name."""
         return {name: p.numpy() for name, p in self.named_parameters()}
 
-    def load_state_dict(self, state: Mapping[str, ArrayLike | Tensor], strict: bool = True) -> Mismatch:
+    def load_state_dict(
+        self, state: Mapping[str, ArrayLike | Tensor], strict: bool = True, copy: bool = True
+    ) -> Mismatch:
         """Overwrite the parameters, in place, with the values in `state`; on an error nothing is changed.
 
         Parameters
@@ -120,6 +122,10 @@ class Module:
             under any of its names, and under several if the values are equal.
         strict : bool
             Whether every parameter must have a value and every value a parameter.
+        copy : bool
+            Without it, an array of a parameter's own dtype becomes the parameter's memory: large weights are there at
+            once, and only once. Whoever hands it over must not write to it any more, and views of the parameter that
+            were made before keep the old values.
 
         Returns
         -------
@@ -150,7 +156,9 @@ class Module:
                     wrong.append(f"{name}: shape {given[name].shape}, expected {p.shape}")
                 elif given[name].dtype.kind not in "fiub":
                     wrong.append(f"{name}: dtype {given[name].dtype} cannot become {p.dtype}")
-                elif not np.array_equal(given[name], given[found[0]], equal_nan=True):
+                elif given[name] is not given[found[0]] and not np.array_equal(
+                    given[name], given[found[0]], equal_nan=True
+                ):
                     wrong.append(f"{name} and {found[0]} are one parameter, but their values differ")
         problems = []
         if strict and missing:
@@ -163,7 +171,8 @@ class Module:
         for key, p in parameters.items():
             for name in names[key]:
                 if name in given:
-                    p.assign_(given[name])
+                    if copy or isinstance(state[name], Tensor) or not p._adopt(given[name]):
+                        p.assign_(given[name])
                     break
         return Mismatch(missing, unexpected)
 

@@ -10,7 +10,9 @@ from tinyllm.nn import init
 from tinyllm.nn.module import Module
 
 
-def sinusoids(T: int, C: int, base: float = 10000.0, *, dtype: DTypeLike = np.float32) -> np.ndarray:
+def sinusoids(
+    T: int, C: int, base: float = 10000.0, interleaved: bool = True, *, dtype: DTypeLike = np.float32
+) -> np.ndarray:
     """F-PE: ``PE(t, 2i) = sin(t / base^(2i/C))``, ``PE(t, 2i+1) = cos(t / base^(2i/C))``.
 
     Parameters
@@ -20,6 +22,8 @@ def sinusoids(T: int, C: int, base: float = 10000.0, *, dtype: DTypeLike = np.fl
     C : int
         Channels; sines and cosines alternate.
     base : float
+    interleaved : bool
+        False puts all sines before all cosines, as Marian does.
     dtype : dtype
         Of the result; the angles are computed in float64.
 
@@ -34,8 +38,9 @@ def sinusoids(T: int, C: int, base: float = 10000.0, *, dtype: DTypeLike = np.fl
     even = np.arange(0, C, 2)
     angles = np.arange(T)[:, None] / base ** (even / C)  # (T, ceil(C / 2))
     table = np.empty((T, C), dtype)
-    table[:, 0::2] = np.sin(angles)
-    table[:, 1::2] = np.cos(angles[:, : C // 2])
+    sines, cosines = (slice(0, C, 2), slice(1, C, 2)) if interleaved else (slice(0, even.size), slice(even.size, C))
+    table[:, sines] = np.sin(angles)
+    table[:, cosines] = np.cos(angles[:, : C // 2])
     return table
 
 
@@ -65,6 +70,35 @@ class SinusoidalPositions(Module):
     def forward(self, x: Tensor, offset: int = 0) -> Tensor:
         """(B, T, C) -> (B, T, C); the first token stands at position `offset`."""
         return x + _rows(self.table, offset, x.shape[-2])
+
+
+class Sinusoids(Module):
+    """The vectors F-PE of any positions; the table is as long as the farthest one that was asked for.
+
+    Parameters
+    ----------
+    embed_dim : int
+        C.
+    interleaved : bool
+        As in :func:`sinusoids`.
+    dtype : dtype
+    """
+
+    def __init__(self, embed_dim: int, interleaved: bool = True, *, dtype: DTypeLike = np.float32) -> None:
+        self.embed_dim, self.interleaved, self.dtype = embed_dim, interleaved, np.dtype(dtype)
+        self.table = self._rows(64)
+
+    def _rows(self, count: int) -> Tensor:
+        return Tensor(sinusoids(count, self.embed_dim, interleaved=self.interleaved, dtype=self.dtype))
+
+    def forward(self, positions: np.ndarray) -> Tensor:
+        """Integers (...) -> (..., C)."""
+        needed = int(positions.max()) + 1
+        if needed > len(self.table):
+            device = self.table.device
+            self.table = self._rows(2 * needed)
+            self.to(device)
+        return self.table[positions]
 
 
 class LearnedPositions(Module):

@@ -71,6 +71,11 @@ def _linear_vjp(call: Call) -> float:
     return call.out.size * (2.0 * products * call.arrays[0].shape[-1] + any(call.needs[2:]))
 
 
+def _grouped_linear_vjp(call: Call) -> float:
+    """The rows' gradient, and those of all weights together: a product of the size of the forward one each."""
+    return 2.0 * call.out.size * call.arrays[0].shape[-1] * (call.needs[0] + any(call.needs[1:]))
+
+
 def visible_pairs(call: Call) -> float:
     """Pairs of a query and a key that it may see; `limit` keys lie before the first query of a causal attention."""
     if "n_head" in call.params:  # queries, keys and values side by side: (..., T, 3 C)
@@ -107,9 +112,20 @@ def _linear_cross_entropy(call: Call) -> float:
     return rows * classes * (2.0 * width * products + 6)
 
 
+def _recurrent(gate: float) -> Rule:
+    """The products with inputs and state, and `gate` operations per number of the gates; backward twice as many."""
+
+    def forward(call: Call) -> float:
+        (T, B, inputs), (rows, units) = call.arrays[0].shape, call.arrays[2].shape
+        return T * B * rows * (2.0 * (inputs + units) + gate)
+
+    return forward, lambda call: 2 * forward(call)
+
+
 FLOPS: dict[str, Rule] = {
     "matmul": (_matmul, None),
     "linear": (_linear, _linear_vjp),
+    "grouped_linear": (_matmul, _grouped_linear_vjp),
     "linear_cross_entropy": (_linear_cross_entropy, lambda call: call.arrays[0].size + call.arrays[1].size),
     "scaled_dot_product_attention": (_attention, _attention_vjp),
     "self_attention": (_attention, _attention_vjp),
@@ -122,6 +138,7 @@ FLOPS: dict[str, Rule] = {
     "silu": per_output(5, 9),
     "swiglu": per_output(6, 12),
     "rotary": per_output(3, 3),
+    **dict.fromkeys(("rnn", "lstm", "gru"), _recurrent(4)),
     "dropout": per_output(1),
     "embedding": (lambda call: 0.0, lambda call: call.out.size),
     "add_at": per_input(1),

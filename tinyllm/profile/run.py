@@ -7,11 +7,10 @@ from typing import Any
 
 from tinyllm.errors import ConfigError
 from tinyllm.profile.steps import Profile, profile
-from tinyllm.text import load_tokenizer
 from tinyllm.threads import get_num_threads, set_num_threads
 from tinyllm.train import Console, Settings, checkpoint
-from tinyllm.train.prepare import prepare
-from tinyllm.train.run import make_model, make_trainer
+from tinyllm.train.job import prepare_job
+from tinyllm.train.run import make_trainer
 from tinyllm.train.settings import read_toml
 
 PICTURE = "roofline.png"
@@ -60,9 +59,8 @@ def profile_training(
     before = get_num_threads()
     set_num_threads(settings.threads)
     try:
-        prepared = prepare(settings, load_tokenizer(folder) if folder else None, console)
-        model = make_model(settings, prepared.tokenizer)
-        trainer = make_trainer(settings, prepared, model, None, None)
+        job = prepare_job(settings, folder, console)
+        trainer = make_trainer(job)
         if console:
             console.progress("compiling, then measuring")
         found = profile(trainer, steps)
@@ -70,7 +68,7 @@ def profile_training(
         set_num_threads(before)
     about = (
         f"{settings.n_layer} layers, C={settings.n_embd}, T={settings.block_size}, B={settings.batch_size}, "
-        f"V={prepared.tokenizer.vocab_size}"
+        f"V={job.model.config.vocab_size}"
     )
     picture = Path(out) if out else (folder or Path(source or ".").parent) / PICTURE
     draw(found, picture, f"A training step, {about}: percent of its time")

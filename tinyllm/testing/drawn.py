@@ -266,6 +266,19 @@ def _self_attention(s: Shapes) -> Case:
     return Case(f, (real(*lead, t, 12), real(*mask)))
 
 
+def _recurrent(f: Callable[..., Tensor], blocks: int, states: int) -> _Draw:
+    """One to three steps of one or two sequences, of different lengths for some kinds, in either direction."""
+
+    def draw(s: Shapes) -> Case:
+        T, B = (1, 1) if s.kind == "0-d" else (int(s.rng.integers(2, 4)), 1 if s.kind == "axes of 1" else 2)
+        lengths = s.rng.integers(1, T, B, endpoint=True) if s.kind == "broadcast" else None
+        reverse, rows = bool(s.rng.integers(2)), 2 * blocks
+        shapes = [(T, B, 3), (rows, 3), (rows, 2), (rows,), (rows,), *[(B, 2)] * states]
+        return Case(lambda *xs: f(*xs, lengths=lengths, reverse=reverse), tuple(real(*shape) for shape in shapes))
+
+    return draw
+
+
 def _rotary(s: Shapes) -> Case:
     shape = s.any(1, most=2)
     return Case(lambda x: rotary(x, 10.0, offset=2), (real(*shape, 4),))
@@ -325,6 +338,9 @@ DRAWN: dict[str, _Draw] = {
     "rms_norm": _rms_norm,
     "linear": _linear,
     "embedding": _embedding,
+    "rnn": _recurrent(tl.rnn, 1, 1),
+    "lstm": _recurrent(tl.lstm, 4, 2),
+    "gru": _recurrent(tl.gru, 3, 1),
     "scaled_dot_product_attention": _attention,
     "self_attention": _self_attention,
     "rotary": _rotary,

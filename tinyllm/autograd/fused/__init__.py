@@ -8,6 +8,7 @@ from tinyllm.autograd.fused.embedding import embedding
 from tinyllm.autograd.fused.linear import linear
 from tinyllm.autograd.fused.linear_cross_entropy import linear_cross_entropy
 from tinyllm.autograd.fused.norm import layer_norm, rms_norm
+from tinyllm.autograd.fused.recurrent import gru, lstm, rnn
 from tinyllm.autograd.fused.softmax import log_softmax, softmax
 
 add_kernels()
@@ -16,11 +17,14 @@ __all__ = [
     "cross_entropy",
     "embedding",
     "gelu",
+    "gru",
     "layer_norm",
     "linear",
     "linear_cross_entropy",
     "log_softmax",
+    "lstm",
     "rms_norm",
+    "rnn",
     "scaled_dot_product_attention",
     "self_attention",
     "silu",

@@ -145,6 +145,8 @@ _TILED_FROM = 16
 # Multiply-adds from which the blocks of queries, and backward the heads, are shared among threads; and the pieces for
 # each thread, of which those that a causal mask leaves less work end sooner.
 _DIVIDED_FROM, _PIECES = 2_000_000, 4
+# Multiply-adds of a few queries that are worth a thread.
+_FEW_GRAIN = 1_000_000
 
 
 class _Rows(NamedTuple):
@@ -260,8 +262,42 @@ def _tiled(q: Array, k: Array, v: Array, mask: Array | None, settings: dict[str,
     return _Tiled(q.shape[:-2], sizes, q.dtype, mask, **settings)
 
 
+def _few(q: Array, k: Array, v: Array, mask: Array | None, *, scale: float, limit: int | None) -> tuple[Array, Any]:
+    """A few queries: a new token's, for the keys of all before it. The weights are few, too, and are kept."""
+    from tinyllm.kernels.cpu import few_rows
+
+    four = [_four(x) for x in (q, k, v)]
+    rows = [_rows(x) for x in four]
+    (B, H, T, D), S, E = four[0].shape, k.shape[-2], v.shape[-1]
+    if mask is None:
+        masks, which = np.empty((0, 0, 0), q.dtype), np.empty(0, np.int64)
+    else:
+        masks, which = _masks(mask, q.shape[:-2], S, q.dtype)
+    y = empty((B, T, H, E), q.dtype)  # merging the heads is then free
+    p, out = np.empty((B * H * T, S), q.dtype), np.empty((B * H * T, E), q.dtype)
+    settings: tuple[Any, ...] = (
+        (H, H // four[1].shape[1], T, S, D, E),
+        scale,
+        S if limit is None else limit,
+        masks,
+        which,
+    )
+    steps = np.array([x.steps for x in rows])
+    given: list[Any] = [*(x.flat for x in rows), steps, *settings]
+
+    def work(begin: int, end: int) -> None:
+        arguments: list[Any] = [*given, begin, end, p, out]
+        few_rows.attention(*arguments)
+
+    threads.parallel(work, len(p), 1 + _FEW_GRAIN // (S * D))
+    np.copyto(y, out.reshape(B, H, T, E).swapaxes(1, 2))
+    return y.swapaxes(1, 2).reshape(*q.shape[:-1], E), p.reshape(*q.shape[:-1], S)
+
+
 def _tiled_forward(q: Array, k: Array, v: Array, mask: Array | None = None, **settings: Any) -> tuple[Array, Any]:
     if not _tiles_suit(q, k, v):
+        if settings["key"] is None and k.size and v.size and q.size:
+            return _few(q, k, v, mask, scale=settings["scale"], limit=settings["limit"])
         return _forward(q, k, v, mask, **settings)
     *shape, _ = _four(q).shape
     y = _new((*shape, v.shape[-1]), q.dtype)
@@ -303,7 +339,8 @@ def _numba() -> Kernel:
     return Kernel(_tiled_forward, _tiled_vjp)
 
 
-_attention = Op("scaled_dot_product_attention", ref=_ref, impls={"numpy": _numpy, "numba": _numba})
+# A new token is a single query, so the keys decide whether there is enough to do for a kernel.
+_attention = Op("scaled_dot_product_attention", ref=_ref, impls={"numpy": _numpy, "numba": _numba}, sized_by=1)
 
 
 # -- the packed form: q, k and v are parts of one array (..., T, 3 C), the result is (..., T, C) -----------------------

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tinyllm.autograd import ops
-from tinyllm.autograd.arrays import add_to, matmul
+from tinyllm.autograd.arrays import add_to, matmul, rows_times
 from tinyllm.autograd.operands import as_tensor
 from tinyllm.autograd.tape import Kernel, Op, apply
 from tinyllm.autograd.tensor import Array, Operand, Tensor
@@ -19,7 +19,7 @@ def _ref(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def _forward(x: Array, weight: Array, bias: Array | None = None) -> tuple[Array, Any]:
-    out = matmul(x.reshape(-1, weight.shape[1]), weight.T)
+    out = rows_times(x.reshape(-1, weight.shape[1]), weight)
     if bias is not None:
         out = add_to(out, bias)
     return out.reshape(*x.shape[:-1], weight.shape[0]), None

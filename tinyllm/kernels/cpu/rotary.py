@@ -11,11 +11,12 @@ from tinyllm.kernels.cpu.compile import Array, jit
 
 @jit
 def rotate(x: Array, cos: Array, sin: Array, out: Array) -> None:
-    """Turn x (N, T, M, D) by cos, sin (T, D/2) into `out`; D is even."""
+    """Turn x (N, T, M, D) by cos, sin (N or 1, T, D/2) into `out`; D is even."""
     half = x.shape[3] // 2
     for n in range(x.shape[0]):
+        own = n if cos.shape[0] > 1 else 0
         for t in range(x.shape[1]):
-            c, s = cos[t], sin[t]
+            c, s = cos[own, t], sin[own, t]
             for m in range(x.shape[2]):
                 first, second = x[n, t, m, :half], x[n, t, m, half:]
                 out_first, out_second = out[n, t, m, :half], out[n, t, m, half:]

@@ -181,6 +181,15 @@ CASES: dict[str, list[Case]] = {
         _one(tl.linear, real(3, 3), real(3, 3), real(3)),
     ],
     "embedding": [_one(lambda w: tl.embedding(_IDS, w), real(5, 3))],
+    "rnn": [
+        _one(tl.rnn, real(2, 2, 2), real(2, 2), real(2, 2), real(2), real(2), real(2, 2)),
+        _one(
+            lambda x, w, u, b, c, h: tl.rnn(x, w, u, b, c, h, lengths=[1, 2]),
+            *(real(2, 2, 2), real(2, 2), real(2, 2), real(2), real(2), real(2, 2)),
+        ),
+    ],
+    "lstm": [_one(tl.lstm, real(2, 2, 1), real(8, 1), real(8, 2), real(8), real(8), real(2, 2), real(2, 2))],
+    "gru": [_one(tl.gru, real(2, 2, 1), real(6, 1), real(6, 2), real(6), real(6), real(2, 2))],
     "scaled_dot_product_attention": [
         _one(_attend(), real(3, 2), real(4, 2), real(4, 3)),
         _one(_attend(is_causal=True, scale=0.7), real(3, 3), real(3, 3), real(3, 3)),

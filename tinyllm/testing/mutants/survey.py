@@ -166,6 +166,11 @@ EQUIVALENT: tuple[tuple[set[str], set[str], str], ...] = (
     ),
     ({"another argument's gradient"}, _labels("add[a b]"), "both derivatives are 1"),
     (
+        {"another argument's gradient"},
+        _labels("rnn[bias_ih bias_hh]; lstm[bias_ih bias_hh]"),
+        "both biases are added to the same sum",
+    ),
+    (
         {"output used for input"},
         _labels(
             "copy[x]; identity[x]; negative[x]; add[a b]; subtract[a b]; where[a b]; cumsum[x]; transpose[x]; "
@@ -181,6 +186,11 @@ EQUIVALENT: tuple[tuple[set[str], set[str], str], ...] = (
     ({"output used for input"}, _labels("relu[x]"), "y > 0 exactly where x > 0"),
     (
         {"output used for input"},
+        _labels("rnn[x weight_hh bias_ih bias_hh h]"),
+        "the rule does not look at x, the only argument of the output's shape",
+    ),
+    (
+        {"output used for input"},
         _labels("scaled_dot_product_attention[v mask]"),
         "the rule looks at the saved attention weights, not at the argument",
     ),
@@ -194,6 +204,11 @@ EQUIVALENT: tuple[tuple[set[str], set[str], str], ...] = (
             "scaled_dot_product_attention[q k v]; rotary[x]; checkpoint[0 1]"
         ),
         "the rule does not look at the output",
+    ),
+    (
+        {"arguments exchanged"},
+        _labels("rnn[bias_ih bias_hh h]; lstm[bias_ih bias_hh memory]; gru[bias_ih bias_hh]"),
+        "the rule looks at the gates or states, which are kept, and at neither argument",
     ),
     (
         {"arguments exchanged"},

@@ -360,6 +360,10 @@ TERMS: dict[str, tuple[Term, ...]] = {
         Term(1, "1/deviation", _without_scale),
     ),
     "rms_norm": (Term(0, "projection", _without_projection), Term(1, "1/deviation", _without_scale)),
+    "rnn": (
+        Term(0, "the way back through time", lambda p: (p.g * (1 - p.y * p.y)) @ p.xs[1]),
+        Term(5, "all steps but the first", lambda p: (p.g[0] * (1 - p.y[0] ** 2)) @ p.xs[2]),
+    ),
     "scaled_dot_product_attention": (
         *(Term(i, "sum of softmax", _without_softmax_sum) for i in (0, 1, 3)),
         *(Term(i, "weights of softmax", _without_weights) for i in (0, 1, 3)),

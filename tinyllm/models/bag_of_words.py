@@ -1,0 +1,175 @@
+"""Text classification by counting words: the lines that a neural classifier must beat.
+
+    naive Bayes           argmax_c  log P(c) + sum_w n_w log P(w | c),  P(w | c) from counts, each one more than seen
+    logistic regression   softmax(W x), the F-CE of which is minimised, with a penalty on W
+
+The features of a text are its words and its pairs of neighbouring words, in lower case.
+
+References
+----------
+McCallum and Nigam 1998, "A comparison of event models for naive Bayes text classification"; Wang and Manning 2012,
+"Baselines and bigrams".
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Self
+
+import numpy as np
+
+from tinyllm.text import word_tokenize
+
+
+class Bags:
+    """Texts as counts of features, one row for each, stored as the places that are not zero.
+
+    Attributes
+    ----------
+    starts : (N + 1,) int
+        Row i is in places ``starts[i]:starts[i + 1]``.
+    features : (P,) int
+        The feature in each place, one of V.
+    counts : (P,) float64
+        How often it occurs.
+    """
+
+    def __init__(self, rows: Sequence[Counter[int]]) -> None:
+        self.starts = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
+        self.features = np.array([f for row in rows for f in row], dtype=np.int64)
+        self.counts = np.array([n for row in rows for n in row.values()], dtype=np.float64)
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @property
+    def row_of(self) -> np.ndarray:
+        """The row of each place (P,)."""
+        return np.repeat(np.arange(len(self)), np.diff(self.starts))
+
+    def times(self, table: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """The rows, with these values in their places, times a table (V, K) -> (N, K)."""
+        return _sums(values[:, None] * table[self.features], self.row_of, len(self))
+
+    def adjoint(self, g: np.ndarray, values: np.ndarray, V: int) -> np.ndarray:
+        """The adjoint of `times`: from g (N, K) to (V, K)."""
+        order = np.argsort(self.features, kind="stable")
+        return _sums(values[order, None] * g[self.row_of[order]], self.features[order], V)
+
+
+def _sums(values: np.ndarray, group: np.ndarray, n: int) -> np.ndarray:
+    """The sums of `values` (P, K) over each group; `group` (P,) is sorted, with numbers below `n`."""
+    sums = np.zeros((n, values.shape[1]))
+    if len(group):
+        first = np.flatnonzero(np.concatenate([[True], group[1:] != group[:-1]]))
+        sums[group[first]] = np.add.reduceat(values, first, axis=0)
+    return sums
+
+
+class BagOfWords:
+    """What naive Bayes and logistic regression have in common: the vocabulary and the classes.
+
+    Parameters
+    ----------
+    bigrams : bool
+        Count pairs of neighbouring words too.
+    """
+
+    def __init__(self, bigrams: bool = True) -> None:
+        self.bigrams = bigrams
+        self.vocabulary: dict[str, int] = {}
+        self.classes: list[str] = []
+
+    def fit(self, texts: Sequence[str], labels: Sequence[str]) -> Self:
+        """Learn from texts and their labels."""
+        features = [self._features(text) for text in texts]
+        self.vocabulary = {f: i for i, f in enumerate(dict.fromkeys(f for row in features for f in row))}
+        self.classes = sorted(set(labels))
+        place = {label: i for i, label in enumerate(self.classes)}
+        self._learn(self._bags(features), np.array([place[label] for label in labels]))
+        return self
+
+    def predict(self, texts: Sequence[str]) -> list[str]:
+        """The likeliest class of each text."""
+        best = self._scores(self._bags([self._features(text) for text in texts])).argmax(axis=1)
+        return [self.classes[i] for i in best]
+
+    def _learn(self, bags: Bags, y: np.ndarray) -> None:
+        """Learn from bags and the places of their classes."""
+        raise NotImplementedError(f"{type(self).__name__} defines no _learn")
+
+    def _scores(self, bags: Bags) -> np.ndarray:
+        """(N, K)."""
+        raise NotImplementedError(f"{type(self).__name__} defines no _scores")
+
+    def _features(self, text: str) -> list[str]:
+        words = word_tokenize(text.lower())
+        return words + [f"{a} {b}" for a, b in pairwise(words)] if self.bigrams else words
+
+    def _bags(self, features: Sequence[Sequence[str]]) -> Bags:
+        """Features that were not learnt from are left out."""
+        return Bags([Counter(self.vocabulary[f] for f in row if f in self.vocabulary) for row in features])
+
+
+class NaiveBayes(BagOfWords):
+    """Multinomial naive Bayes with one added to every count."""
+
+    def _learn(self, bags: Bags, y: np.ndarray) -> None:
+        counts = 1 + bags.adjoint(np.eye(len(self.classes))[y], bags.counts, len(self.vocabulary))  # (V, K)
+        self._table = np.log(counts) - np.log(counts.sum(axis=0))
+        self._prior = np.log(np.bincount(y, minlength=len(self.classes)) / len(y))
+
+    def _scores(self, bags: Bags) -> np.ndarray:
+        return bags.times(self._table, bags.counts) + self._prior
+
+
+class LogisticRegression(BagOfWords):
+    """Multinomial logistic regression over whether features occur, each row brought to length 1.
+
+    Parameters
+    ----------
+    bigrams : bool
+    penalty : float
+        Half of this times the squares of the weights is added to the sum of the losses.
+    steps : int
+        Of gradient descent with Nesterov's momentum, whose rate comes from the largest curvature.
+    """
+
+    def __init__(self, bigrams: bool = True, penalty: float = 0.1, steps: int = 100) -> None:
+        super().__init__(bigrams)
+        self.penalty, self.steps = penalty, steps
+
+    def _learn(self, bags: Bags, y: np.ndarray) -> None:
+        x, V = self._values(bags), len(self.vocabulary)
+        target = np.eye(len(self.classes))[y]
+        W = ahead = np.zeros((V, len(self.classes)))
+        rate = 1 / (0.5 * _largest_eigenvalue(bags, x, V) + self.penalty)  # softmax's curvature is at most a half
+        for step in range(self.steps):
+            gradient = bags.adjoint(_softmax(bags.times(ahead, x)) - target, x, V) + self.penalty * ahead
+            new = ahead - rate * gradient
+            ahead = new + step / (step + 3) * (new - W)
+            W = new
+        self._W = W
+
+    def _scores(self, bags: Bags) -> np.ndarray:
+        return bags.times(self._W, self._values(bags))
+
+    @staticmethod
+    def _values(bags: Bags) -> np.ndarray:
+        """1 / sqrt(features in the row) in every place."""
+        return 1 / np.sqrt(np.maximum(np.diff(bags.starts), 1))[bags.row_of]
+
+
+def _largest_eigenvalue(bags: Bags, x: np.ndarray, V: int) -> float:
+    """That of X^T X, by powers of it."""
+    v = np.ones((V, 1))
+    for _ in range(20):
+        v = bags.adjoint(bags.times(v / np.linalg.norm(v), x), x, V)
+    return float(np.linalg.norm(v))
+
+
+def _softmax(scores: np.ndarray) -> np.ndarray:
+    e = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return e / e.sum(axis=1, keepdims=True)
