@@ -100,7 +100,8 @@ print(f"E sum f P = {E * sum(a * b for a, b in zip(f, P, strict=True)):.4f}; eve
 print(f"all to one expert, and surely so, {E}")
 
 # %% [markdown]
-# Our gate likes expert 0: it wins the words "the" and "on", whose vectors are zero, by the rule for equals alone.
+# Our gate likes expert 0: it wins "The" and "the", whose vectors are zero, by the rule for equals alone. Expert 2 is
+# nobody's first choice.
 #
 # ## Step through
 #
@@ -110,7 +111,7 @@ print(f"all to one expert, and surely so, {E}")
 # %%
 layer = tl.nn.MoE(2, 2, E, k, std=1.0, out_std=1.0, rng=np.random.default_rng(0), dtype=np.float64)
 layer.gate.weight.assign_(W_g)
-y, routing = layer(tl.tensor(X))
+y, routing = layer(tl.tensor(X, requires_grad=True))
 loss = (y * y).mean()
 tl.print_tape(loss)
 
@@ -132,9 +133,7 @@ print("rows of each expert     ", routing.counts.tolist())
 # the gradients of its own rows alone; an expert that nobody chose would get zeros.
 
 # %%
-names = {n.removesuffix(".weight"): p for n, p in layer.named_parameters() if n == "gate.weight" or "experts.0" in n}
-walk = step_backward(loss, names=names)
-for i, step in enumerate(walk.steps, start=1):
+for i, step in enumerate(step_backward(loss).steps, start=1):
     sizes = [f"{np.abs(g.data).max():.3f}" for g in step.in_grads if g is not None]
     print(f"{i:>2} {step.node.op.name:<16} largest gradients handed on: {', '.join(sizes)}")
 
@@ -161,7 +160,7 @@ for experts_used in (2, 8):
     for _ in range(5):
         wide(tokens)
     seconds[experts_used] = (time.perf_counter() - begin) / 5
-print(f"{wide.num_parameters():,} parameters, of which {2 / 8:.0%} of the experts' meet a token")
+print(f"{wide.num_parameters():,} parameters; of those of the experts, {2 / 8:.0%} meet a token that uses two of eight")
 
 # %% tags=["timing"]
 print(f"two experts of eight {1e3 * seconds[2]:.1f} ms, all eight {1e3 * seconds[8]:.1f} ms")
@@ -214,7 +213,7 @@ print(f"by differences  differs by less than 1e-7: {np.abs(by_differences - by_h
 # numbers, but for the gate. One mixture's balance loss counts 0.01; the other's is computed and does not count. Every
 # batch has as much prose as code, and so has the held-out text.
 
-# %%
+# %% tags=["experiment"]
 kinds, size = ("prose", "code"), budget(full=800_000, fast=20_000)
 train, held_out = {}, {}
 for kind in kinds:
@@ -303,9 +302,9 @@ for name, usage in list(usages.items())[1:]:
 assert is_fast() or usages["mixture, balance 0.01"][-1].max() < 0.8 * usages["mixture, balance 0"][-1].max()
 
 # %% [markdown]
-# Without the balance loss one expert takes part in nearly everything, and some might as well not be there: their
-# parameters are paid for and hardly used. The losses do not show it. And who reads what? For each kind of held-out
-# text, the share of its choices that went to each expert, in both layers.
+# Without the balance loss one expert, or two, take part in nearly everything, and some might as well not be there:
+# their parameters are paid for and hardly used. The losses hardly show it. And who reads what? For each kind of
+# held-out text, the share of its choices that went to each expert, in both layers.
 
 # %% tags=["experiment"]
 balanced = models["mixture, balance 0.01"]
@@ -437,7 +436,7 @@ print("if it were never added, the second line's difference would be 1")
 names = ("mixture, balance 0", "mixture, balance 0.01")
 mean_of = min(9, steps)  # neighbouring steps, so that the curves can be told apart
 smooth = [np.convolve(curves[name], np.ones(mean_of) / mean_of, "valid") for name in names]
-points = [(range(mean_of, steps + 1), losses) for losses in smooth]
+points = [(range(mean_of, steps + 1)[::every], losses[::every]) for losses, every in zip(smooth, (1, 24), strict=True)]
 baseline = [("5-gram, held out", float(np.mean(list(lines.values()))))]
 show(loss_curve(points[0], points[1], baseline, "training loss: balance not added, and added", "balance added"))
 

@@ -48,7 +48,9 @@ example = next(p for p in train if len(p.source.split()) == 4 and 6 <= len(p.tar
 words, characters = word_tokenize(example.source), list(example.target)
 p = np.array([[counts.probability(c, w) for w in words] for c in characters])  # (T, S)
 p /= p.sum(axis=1, keepdims=True)
-show(attention_map(p, characters, words, title="model 1: which word each character comes from"))
+print(example.source, "|", *(f"{i} {c}" for i, c in enumerate(characters, start=1)))
+rows = [str(i) for i in range(1, len(characters) + 1)]  # many computers have no Chinese letters for pictures
+show(attention_map(p, rows, words, title="model 1: which word each character comes from"))
 
 # %% [markdown]
 # ## The formula
@@ -99,7 +101,7 @@ for candidate in ("the the the the the the", "the cat sat", "on the mat sat the 
         found.append(f"p{n} = {matches}/{len(grams)}")
     short = min(1.0, np.exp(1 - len(reference) / len(said)))
     score = bleu([said], [[reference]], n_max=2)
-    print(f"{candidate:<24} {'  '.join(found)}  too short: {short:.3f}  BLEU with N = 2: {100 * score:.1f}")
+    print(f"{candidate:<24} {'  '.join(found)}  brevity {short:.3f}  BLEU with N = 2: {100 * score:.1f}")
 
 # %% [markdown]
 # **Beams.** Two steps, words a and b, and the probabilities of a tree. Taking the likelier word each time ("greedy")
@@ -346,7 +348,7 @@ shown = batch([example])
 before = np.concatenate([[[START]], shown["labels"][:, :-1]], axis=1)
 looks = model.alignment(shown["input_ids"], before)[0]  # (T, S)
 names = [pieces.decode([i]) for i in shown["input_ids"][0]]
-show(attention_map(looks, [*characters, "(end)"], names, title="cross-attention, the mean of four heads"))
+show(attention_map(looks, [*rows, "(end)"], names, title="cross-attention, the mean of four heads"))
 
 # %% [markdown]
 # ## Exercises
@@ -483,5 +485,4 @@ for name, small in (("honest", right), ("leaking", wrong)):
 # | beam search | 束搜索 | keeping the few best beginnings |
 # | BLEU | 双语评估替补 | n-grams shared with a human translation |
 # | label smoothing | 标签平滑 | a part of each label spread over all classes |
-# | alignment | 对齐 | which source word a target word came from |
 # | data leak | 数据泄漏 | the answer among the inputs |
