@@ -1,6 +1,6 @@
 """A mixture of experts against a dense model of equal work per token, on prose, code and Chinese.
 
-    python benchmarks/moe.py --chinese FILE            # some ten minutes; prints the tables
+    python benchmarks/moe.py --chinese FILE            # some five minutes; prints the tables
     python benchmarks/moe.py --chinese FILE --write    # also writes MOE.md, moe_usage.png and moe_texts.png
     python benchmarks/moe.py --chinese FILE --quick    # a taste, within a minute
 
@@ -212,7 +212,7 @@ def main() -> None:
     """Train all, print, draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--chinese", type=Path, required=True, help="JSON lines with a text each, gzipped")
-    parser.add_argument("--steps", type=int, default=700)
+    parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--vocab", type=int, default=2048)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--quick", action="store_true")

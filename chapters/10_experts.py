@@ -391,9 +391,9 @@ check(mixture_loss)
 # %% [markdown]
 # ## Break it
 #
-# In issue 140 of minimind, a small language model with a mixture of experts, a reader asked where the balance loss
-# goes: it was computed in every step, and the loss that was minimised did not contain it. Nothing crashes. The number
-# is even in the log, and the model's own loss falls as it should.
+# Issue 140 of minimind, a small language model with a mixture of experts, is about a balance loss that was computed in
+# every step and never added to what was minimised. Nothing crashes. The number is even in the log, and the model's own
+# loss falls as it should.
 
 
 # %%
