@@ -162,9 +162,8 @@ print(f"loops {loops:.10f}, at once {negative_sampling(table_v, table_u).item():
 #
 # prediction minus truth again, as in chapter 02, times the row that was asked. By hand, by tape, by differences:
 
+
 # %%
-
-
 def sigmoid(x):
     """1 / (1 + exp(-x))."""
     return 1 / (1 + np.exp(-x))
