@@ -1,4 +1,5 @@
-"""C-002d: fine-tuning a BERT for classification. Documents 002, section 5.4, and 003, section 5.1.
+"""C-002d: fine-tuning a BERT for classification. Documents 002
+(002_53c33e9b6693ac78.txt), section 5.4, and 003 (003_15c5d46512f3831f.txt), section 5.1.
 
 What is wrong in the originals, and what is done here:
 

@@ -245,6 +245,12 @@ def _linear(s: Shapes) -> Case:
     return Case(tl.linear, (real(*lead, c), real(2, c), real(2)))
 
 
+def _grouped_linear(s: Shapes) -> Case:
+    n, c = s.any(2)[-2:]
+    first = int(s.rng.integers(n + 1))
+    return Case(lambda x, *w: tl.nn.grouped_linear(x, w, [first, n - first]), (real(n, c), real(2, c), real(2, c)))
+
+
 def _embedding(s: Shapes) -> Case:
     ids = s.below(4, *s.any())
     return Case(lambda w: tl.embedding(ids, w), (real(4, 2),))
@@ -337,6 +343,7 @@ DRAWN: dict[str, _Draw] = {
     "layer_norm": _layer_norm,
     "rms_norm": _rms_norm,
     "linear": _linear,
+    "grouped_linear": _grouped_linear,
     "embedding": _embedding,
     "rnn": _recurrent(tl.rnn, 1, 1),
     "lstm": _recurrent(tl.lstm, 4, 2),

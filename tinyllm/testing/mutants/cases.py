@@ -180,6 +180,8 @@ CASES: dict[str, list[Case]] = {
         _one(lambda x, w, b: tl.linear(x, w.mT, b), real(2, 2, 3), real(3, 4), real(4)),
         _one(tl.linear, real(3, 3), real(3, 3), real(3)),
     ],
+    # One group: further weights have no name of their own, and their mistakes are the first one's.
+    "grouped_linear": [_one(lambda x, w: tl.nn.grouped_linear(x, [w], [3]), real(3, 2), real(4, 2))],
     "embedding": [_one(lambda w: tl.embedding(_IDS, w), real(5, 3))],
     "rnn": [
         _one(tl.rnn, real(2, 2, 2), real(2, 2), real(2, 2), real(2), real(2), real(2, 2)),
