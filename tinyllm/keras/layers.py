@@ -24,7 +24,7 @@ class Layer(nn.Module):
 
     def build(self, inputs: int, rng: np.random.Generator) -> Any:
         """The module for inputs with so many channels."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} defines no build")
 
     def forward(self, x: Any) -> Tensor:
         """What the module gives."""

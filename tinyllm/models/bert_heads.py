@@ -41,7 +41,7 @@ class Head(PretrainedBERT):
 
     def _add_head(self, rng: np.random.Generator, dtype: DTypeLike) -> None:
         """Make the parameters of the head."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} defines no _add_head")
 
     @property
     def context_length(self) -> int:

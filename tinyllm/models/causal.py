@@ -168,20 +168,20 @@ class CausalLM(Pretrained):
 
         `positions` are (1 or B, T); `visible` (B, 1, 1, S + T) marks the keys that are not padding.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} defines no states")
 
     def head(self) -> Tensor:
         """The matrix (V, C) whose rows score the tokens."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} defines no head")
 
     @property
     def context_length(self) -> int:
         """The most tokens that the model can see at once."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} defines no context_length")
 
     def new_cache(self) -> KVCache:
         """An empty cache, for ``model(ids, cache=cache)``."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} defines no new_cache")
 
     @classmethod
     def named_as_here(cls, weights: loading.Weights, config: Any, path: Path) -> loading.Weights:
