@@ -32,7 +32,7 @@ from tinyllm.viz import draw_tape, step_backward
 # the size of the gradient there, in parts of the one at d = 0. Nothing is trained yet; for the LSTM only the first bias
 # of its forget gate differs.
 
-# %%
+# %% tags=["experiment"]
 H, far = 64, budget(full=60, fast=20)
 
 
@@ -359,7 +359,7 @@ check(text_strands)
 # came back attached to its tape, until pull request 8145, "Fix truncated_bptt_steps hiddens detach()". What happens
 # then? The first window is fine. From the second on, backward wants to walk into the window before.
 
-# %%
+# %% tags=["experiment"]
 walker = LSTMLanguageModel(LSTMConfig(vocab_size=V, embedding_size=8, hidden_size=16), rng=np.random.default_rng(0))
 windows = [w["input_ids"] for w in consecutive_windows(train[:2000], batch_size=2, block_size=16)]
 
@@ -390,7 +390,7 @@ print(
 # the beginning of the text, time and memory grow without end, and the weights have changed under the old part of the
 # tape. Here the engine says so: a parameter that was moved since is not the one that was computed with.
 
-# %%
+# %% tags=["experiment"]
 opt = tl.optim.SGD(walker.parameters(), lr=0.1)
 state = None
 try:
