@@ -85,13 +85,15 @@ def _parser() -> argparse.ArgumentParser:
     distill.add_argument("--out", metavar="DIR", help="run folder of the student (default: runs/NAME-N)")
     _add_settings(distill)
 
-    finetune = command("finetune", _finetune, "teach a trained BERT (or minilm) to tell classes of texts")
+    finetune = command(
+        "finetune", _finetune, "teach a trained BERT (or minilm) to tell classes, labels or numbers of texts"
+    )
     finetune.add_argument("folder", metavar="RUN")
     finetune.add_argument("--config", metavar="FILE.toml", help="settings, by the names of the flags below")
     finetune.add_argument("--out", metavar="DIR", help="run folder, which must not exist (default: runs/NAME-N)")
     _add_settings(finetune)
 
-    predict = command("predict", _predict, "the class of a text, or how well the labels of a file are told")
+    predict = command("predict", _predict, "the label or number of a text, or how well those of a file are told")
     predict.add_argument("folder", metavar="RUN")
     predict.add_argument("texts", metavar="TEXT", nargs="*")
     predict.add_argument("--data", metavar="FILE", help="labelled texts, as for finetune: print the report")
@@ -329,7 +331,8 @@ def _predict(options: argparse.Namespace) -> None:
         return
     for prediction in found:
         best = sorted(prediction.probabilities.items(), key=lambda item: -item[1])[:3]
-        print(f"{prediction.label}  ({', '.join(f'{label} {p:.3f}' for label, p in best)})  {prediction.text[:60]!r}")
+        shown = f"  ({', '.join(f'{label} {p:.3f}' for label, p in best)})" if best else ""
+        print(f"{prediction.label or 'no label'}{shown}  {prediction.text[:60]!r}")
 
 
 def _distill(options: argparse.Namespace) -> None:
@@ -382,8 +385,9 @@ def _print_metrics(result: dict[str, Any], name: str) -> None:
     """What a model of two texts wrote about held-out sources, and its metrics beside the baselines'."""
     from tinyllm.train.report import metrics_table
 
+    unit = result.get("unit", "nats per token")
     print(f"\nHeld-out sources, what was written, what was expected:\n{_indented(result['sample'])}\n")
-    print(f"Held out of {result['data']}: {result['sources']:,} sources; loss {result['loss']:.4f} nats per token.")
+    print(f"Held out of {result['data']}: {result['sources']:,} sources; loss {result['loss']:.4f} {unit}.")
     print(metrics_table({**result["baselines"], name: result["metrics"]}, result["lowest_is_best"]))
 
 

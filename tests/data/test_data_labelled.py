@@ -81,7 +81,7 @@ def test_what_is_left_out_is_said():
         ("t.csv", "text,label\nfine,pos\nshort\n", "line 3: 1 columns"),
         ("t.csv", "words,label\na,b\n", "no column called text"),
         ("t.tsv", "", "is empty"),
-        ("t.csv", "text,label\na,x\nb,x\n", "one class, 'x'"),
+        ("t.csv", "text,label\na,x\nb,x\n", "one label, 'x'"),
         ("t.csv", "text,label\n", "has no text"),
         ("t.jsonl", '{"text": "a", "label": "x"}\n{"text": "b"}\n', "line 2: no column called label"),
         ("t.jsonl", '{"text": "a", "label": "x"}\n[1]\n', "line 2: a JSON object was expected"),

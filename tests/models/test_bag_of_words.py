@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from tinyllm.models.bag_of_words import Bags, LogisticRegression, NaiveBayes
+from tinyllm.models.bag_of_words import Bags, LogisticRegression, NaiveBayes, RidgeRegression, unit_length
 from tinyllm.text import word_tokenize
 
 TEXTS = ["good good film", "bad film", "good plot", "bad bad plot , really bad", "fine"]
@@ -41,12 +41,23 @@ def test_logistic_regression_is_at_its_minimum():
     model = LogisticRegression(steps=3000).fit(TEXTS, LABELS)
     assert model.predict(TEXTS) == LABELS
     bags = model._bags([model._features(t) for t in TEXTS])
-    x = model._values(bags)
+    x = unit_length(bags)
     scores = bags.times(model._W, x)
     p = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
     target = np.array([[label == c for c in model.classes] for label in LABELS])
     gradient = bags.adjoint(p - target, x, len(model.vocabulary)) + model.penalty * model._W
     assert np.abs(gradient).max() < 1e-6
+
+
+def test_ridge_regression_solves_its_equations():
+    model = RidgeRegression(penalty=0.5).fit(TEXTS, numbers := [3.0, -1.0, 2.0, -4.0, 0.0])
+    bags = model._bags([model._features(t) for t in TEXTS])
+    X = bags.times(np.eye(len(model.vocabulary)), unit_length(bags))
+    np.testing.assert_allclose(np.linalg.norm(X, axis=1), 1)
+    y = np.array(numbers)
+    w = np.linalg.solve(X.T @ X + 0.5 * np.eye(X.shape[1]), X.T @ (y - y.mean()))
+    np.testing.assert_allclose(model.predict(TEXTS), X @ w + y.mean(), atol=1e-8)
+    assert model.predict(["never seen"]) == [0.0]  # the mean
 
 
 @pytest.mark.peers

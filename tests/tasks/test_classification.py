@@ -115,9 +115,9 @@ def test_lower_parts_move_at_a_share_of_the_rate():
 
 def test_balanced_classes_weigh_alike():
     rare = [e for e in examples() if e.label == "fruit"][:6] + [e for e in examples() if e.label == "metal"]
-    weights = job(train=rare, class_weights="balanced").objective.weights
+    weights = job(train=rare, class_weights="balanced").problem.weights
     np.testing.assert_allclose(weights, [36 / 12, 36 / 60])
-    assert np.mean(job(train=rare).objective.weights) == 1
+    assert np.mean(job(train=rare).problem.weights) == 1
 
 
 def test_early_stopping_watches_texts_set_aside():

@@ -22,7 +22,7 @@ _LONGEST_FIELD = 2**27  # characters of a cell; csv's own limit is 131,072, whic
 
 @dataclass(frozen=True)
 class Example:
-    """A text and its label."""
+    """A text and its label; several labels are written ``a|b``, and a number in digits."""
 
     text: str
     label: str
@@ -121,8 +121,8 @@ def gathered(name: str, rows: Iterable[tuple[str, str, str]]) -> Labelled:
         notes.append(f"{repeated:,} repetitions are left out")
     found = Labelled(name, tuple(kept), tuple(notes))
     if len(found.labels) < 2:
-        had = f"one class, {found.labels[0]!r}" if found.labels else "no text"
-        raise DataError(f"{name} has {had}: classification needs texts of at least two classes")
+        had = f"one label, {found.labels[0]!r}" if found.labels else "no text"
+        raise DataError(f"{name} has {had}: there must be texts with at least two different labels")
     return found
 
 
@@ -204,9 +204,12 @@ def _json_lines(path: Path, wanted: tuple[str, str], encoding: str | None) -> It
                 raise DataError(f"{where}: a JSON object was expected, got {line.strip()[:40]!r}")
             keys = list(record)
             text, label = (keys[i] for i in _columns(where, keys, wanted))
-            if not isinstance(record[text], str) or isinstance(record[label], dict | list | None):
+            said = record[label]
+            if isinstance(said, list) and all(isinstance(one, str) for one in said):
+                said = "|".join(said)  # as a table would have it
+            if not isinstance(record[text], str) or isinstance(said, dict | list | None):
                 raise DataError(f"{where}: {text!r} must be a text and {label!r} a label")
-            yield f"line {number}", record[text], str(record[label])
+            yield f"line {number}", record[text], str(said)
 
 
 def _folder(path: Path, encoding: str | None) -> Iterator[tuple[str, str, str]]:

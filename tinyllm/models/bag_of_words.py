@@ -2,6 +2,7 @@
 
     naive Bayes           argmax_c  log P(c) + sum_w n_w log P(w | c),  P(w | c) from counts, each one more than seen
     logistic regression   softmax(W x), the F-CE of which is minimised, with a penalty on W
+    ridge regression      w x + b for a number, the squared error of which is minimised, with a penalty on w
 
 The features of a text are its words and its pairs of neighbouring words, in lower case.
 
@@ -68,8 +69,8 @@ def _sums(values: np.ndarray, group: np.ndarray, n: int) -> np.ndarray:
     return sums
 
 
-class BagOfWords:
-    """What naive Bayes and logistic regression have in common: the vocabulary and the classes.
+class Counted:
+    """What all of them have in common: the vocabulary.
 
     Parameters
     ----------
@@ -80,15 +81,34 @@ class BagOfWords:
     def __init__(self, bigrams: bool = True) -> None:
         self.bigrams = bigrams
         self.vocabulary: dict[str, int] = {}
+
+    def _first_bags(self, texts: Sequence[str]) -> Bags:
+        """Texts as bags; their features become the vocabulary."""
+        features = [self._features(text) for text in texts]
+        self.vocabulary = {f: i for i, f in enumerate(dict.fromkeys(f for row in features for f in row))}
+        return self._bags(features)
+
+    def _features(self, text: str) -> list[str]:
+        words = word_tokenize(text.lower())
+        return words + [f"{a} {b}" for a, b in pairwise(words)] if self.bigrams else words
+
+    def _bags(self, features: Sequence[Sequence[str]]) -> Bags:
+        """Features that were not learnt from are left out."""
+        return Bags([Counter(self.vocabulary[f] for f in row if f in self.vocabulary) for row in features])
+
+
+class BagOfWords(Counted):
+    """What naive Bayes and logistic regression have in common: the classes."""
+
+    def __init__(self, bigrams: bool = True) -> None:
+        super().__init__(bigrams)
         self.classes: list[str] = []
 
     def fit(self, texts: Sequence[str], labels: Sequence[str]) -> Self:
         """Learn from texts and their labels."""
-        features = [self._features(text) for text in texts]
-        self.vocabulary = {f: i for i, f in enumerate(dict.fromkeys(f for row in features for f in row))}
         self.classes = sorted(set(labels))
         place = {label: i for i, label in enumerate(self.classes)}
-        self._learn(self._bags(features), np.array([place[label] for label in labels]))
+        self._learn(self._first_bags(texts), np.array([place[label] for label in labels]))
         return self
 
     def predict(self, texts: Sequence[str]) -> list[str]:
@@ -103,14 +123,6 @@ class BagOfWords:
     def _scores(self, bags: Bags) -> np.ndarray:
         """(N, K)."""
         raise NotImplementedError(f"{type(self).__name__} defines no _scores")
-
-    def _features(self, text: str) -> list[str]:
-        words = word_tokenize(text.lower())
-        return words + [f"{a} {b}" for a, b in pairwise(words)] if self.bigrams else words
-
-    def _bags(self, features: Sequence[Sequence[str]]) -> Bags:
-        """Features that were not learnt from are left out."""
-        return Bags([Counter(self.vocabulary[f] for f in row if f in self.vocabulary) for row in features])
 
 
 class NaiveBayes(BagOfWords):
@@ -142,7 +154,7 @@ class LogisticRegression(BagOfWords):
         self.penalty, self.steps = penalty, steps
 
     def _learn(self, bags: Bags, y: np.ndarray) -> None:
-        x, V = self._values(bags), len(self.vocabulary)
+        x, V = unit_length(bags), len(self.vocabulary)
         target = np.eye(len(self.classes))[y]
         W = ahead = np.zeros((V, len(self.classes)))
         rate = 1 / (0.5 * _largest_eigenvalue(bags, x, V) + self.penalty)  # softmax's curvature is at most a half
@@ -154,12 +166,53 @@ class LogisticRegression(BagOfWords):
         self._W = W
 
     def _scores(self, bags: Bags) -> np.ndarray:
-        return bags.times(self._W, self._values(bags))
+        return bags.times(self._W, unit_length(bags))
 
-    @staticmethod
-    def _values(bags: Bags) -> np.ndarray:
-        """1 / sqrt(features in the row) in every place."""
-        return 1 / np.sqrt(np.maximum(np.diff(bags.starts), 1))[bags.row_of]
+
+class RidgeRegression(Counted):
+    """Linear regression of a number over whether features occur, each row brought to length 1.
+
+    Parameters
+    ----------
+    bigrams : bool
+    penalty : float
+        This times the squares of the weights is added to the sum of the squared errors.
+    steps : int
+        At most, of conjugate gradients.
+    """
+
+    def __init__(self, bigrams: bool = True, penalty: float = 0.3, steps: int = 200) -> None:
+        super().__init__(bigrams)
+        self.penalty, self.steps = penalty, steps
+
+    def fit(self, texts: Sequence[str], numbers: Sequence[float]) -> Self:
+        """Learn from texts and their numbers: solve ``(X^T X + penalty I) w = X^T (y - mean y)``."""
+        bags, y = self._first_bags(texts), np.asarray(numbers, dtype=np.float64)
+        x, V, self._mean = unit_length(bags), len(self.vocabulary), float(y.mean())
+        self._w = np.zeros((V, 1))
+        residual = bags.adjoint((y - self._mean)[:, None], x, V)
+        direction, square = residual, float((residual**2).sum())
+        least = 1e-20 * square
+        for _ in range(self.steps):
+            if square <= least:
+                break
+            image = bags.adjoint(bags.times(direction, x), x, V) + self.penalty * direction
+            length = square / float((direction * image).sum())
+            self._w = self._w + length * direction
+            residual = residual - length * image
+            before, square = square, float((residual**2).sum())
+            direction = residual + square / before * direction
+        return self
+
+    def predict(self, texts: Sequence[str]) -> np.ndarray:
+        """The number of each text (N,)."""
+        bags = self._bags([self._features(text) for text in texts])
+        return bags.times(self._w, unit_length(bags))[:, 0] + self._mean
+
+
+def unit_length(bags: Bags) -> np.ndarray:
+    """1 / sqrt(features in the row) in every place."""
+    return 1 / np.sqrt(np.maximum(np.diff(bags.starts), 1))[bags.row_of]
 
 
 def _largest_eigenvalue(bags: Bags, x: np.ndarray, V: int) -> float:

@@ -24,9 +24,10 @@ def collate(rows: Sequence[Ids], pad: int) -> Batch:
     }
 
 
-def padded(rows: Sequence[Sequence[int]], fill: int) -> np.ndarray:
-    """Rows of different length as one array (B, longest)."""
-    array = np.full((len(rows), max(map(len, rows))), fill, dtype=np.int64)
+def padded(rows: Sequence[Sequence[float]], fill: int) -> np.ndarray:
+    """Rows of different length as one array (B, longest), whole numbers unless the first one is not."""
+    kind = np.float64 if isinstance(rows[0][0], float) else np.int64
+    array = np.full((len(rows), max(map(len, rows))), fill, dtype=kind)
     for row, ids in zip(array, rows, strict=True):
         row[: len(ids)] = ids
     return array

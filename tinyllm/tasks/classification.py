@@ -1,4 +1,4 @@
-"""The job of telling a text's class: a BERT with a classifier, its weights new or trained before (P-TRANSFER)."""
+"""The job of telling a text's class, labels or number: a BERT with a head, its weights new or not (P-TRANSFER)."""
 
 from __future__ import annotations
 
@@ -12,22 +12,21 @@ from typing import Any
 import numpy as np
 
 from tinyllm.autograd import Tensor, no_grad
-from tinyllm.autograd.fused import cross_entropy
-from tinyllm.autograd.fused.softmax import softmax
 from tinyllm.data.labelled import Example, Labelled, embedded_or_file
 from tinyllm.errors import ConfigError, DataError
-from tinyllm.metrics import accuracy, classification_report, confusion_matrix, f1
+from tinyllm.metrics import confusion_matrix
 from tinyllm.models import BERTConfig, BERTForSequenceClassification
-from tinyllm.models.bag_of_words import BagOfWords, LogisticRegression, NaiveBayes
+from tinyllm.models.bert import Dense
 from tinyllm.optim import LayerwiseAdamW
 from tinyllm.safetensors import replacing
 from tinyllm.tasks.batches import Ids, PairBatches, all_batches, padded
 from tinyllm.tasks.pairs import split_units
+from tinyllm.tasks.problems import PROBLEMS, Problem, SingleLabel
 from tinyllm.tasks.topics import EMBEDDED
 from tinyllm.text import Tokenizer, load_tokenizer
 from tinyllm.text.wordpiece import WordPiece
 from tinyllm.train.console import Console
-from tinyllm.train.job import TASK_FILE, Job
+from tinyllm.train.job import TASK_FILE, Job, task_of
 from tinyllm.train.settings import Settings
 from tinyllm.train.task import Wrapped
 from tinyllm.train.trainer import Batch, Optimizer, mean_loss
@@ -52,28 +51,24 @@ def prepare_job(settings: Settings, folder: Path | None = None, console: Console
     return ClassificationJob(settings, data, train, held_out, folder)
 
 
-class ClassObjective(Wrapped):
-    """The mean cross-entropy of the classes, each text with the weight of its class.
+class LabelObjective(Wrapped):
+    """What a problem's loss is, over a model that scores labels.
 
     Parameters
     ----------
     model : BERTForSequenceClassification
-    weights : (K,)
-        Their mean over the training texts is 1.
+    problem : Problem
     label_smoothing : float
     """
 
-    def __init__(self, model: Any, weights: np.ndarray, label_smoothing: float) -> None:
+    def __init__(self, model: Any, problem: Problem, label_smoothing: float) -> None:
         super().__init__(model)
-        self.weights, self.label_smoothing = weights, label_smoothing
+        self.problem, self.label_smoothing = problem, label_smoothing
 
     def loss(self, batch: Batch) -> Tensor:
-        """Mean over texts; ``labels`` are (B, 1)."""
-        labels = batch["labels"][:, 0]
-        logits = self.model(batch["input_ids"], batch["attention_mask"]).logits  # (B, K)
-        smoothing = self.label_smoothing if self.model.training else 0.0
-        losses = cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing)
-        return (losses * self.weights[labels].astype(logits.dtype)).mean()
+        """Mean over texts; ``labels`` are (B, the numbers of a label)."""
+        scores = self.model(batch["input_ids"], batch["attention_mask"]).logits  # (B, K)
+        return self.problem.loss(scores, batch["labels"], self.label_smoothing if self.model.training else 0.0)
 
 
 class ClassificationJob(Job):
@@ -102,36 +97,35 @@ class ClassificationJob(Job):
         if settings.patience:
             self.train, self.validation = split_units(train, lambda e: e.unit, _VALIDATION, settings.seed)
             self.watched = "validation"
-        self.labels = sorted({example.label for example in self.train})
-        if len(self.labels) < 2:
-            raise DataError(f"all training texts have the label {self.labels[0]!r}: classification needs two or more")
-        unseen = Counter(e.label for e in (*self.validation, *self.held_out) if e.label not in self.labels)
+        self.problem = _problem(settings, data.name, [e.label for e in self.train])
+        unseen = Counter(n for e in (*self.validation, *self.held_out) for n in self.problem.unknown(e.label))
         self.notes = [
             f"warning: {n} held-out texts have the label {label!r}, which no training text has: always wrong"
             for label, n in unseen.items()
         ]
-        self.model, self.tokenizer = _model(settings, self.labels, [e.text for e in self.train], folder)
+        self.model, self.tokenizer = _model(settings, self.problem, [e.text for e in self.train], folder)
         self.model.to(settings.device)
         self.most = min(settings.block_size, self.model.context_length)
         self._train_rows = self.rows(self.train)
-        self._watched_rows = self.rows([e for e in self.validation if e.label in self.labels])
-        self._held_out_rows = self.rows([e for e in self.held_out if e.label in self.labels])
+        known = [[e for e in some if not self.problem.unknown(e.label)] for some in (self.validation, self.held_out)]
+        self._watched_rows, self._held_out_rows = map(self.rows, known)
         cut = sum(shortened_ids(self.tokenizer, e.text, self.most)[1] for e in self.train)
         if not self._held_out_rows:
             raise DataError("no held-out text has a label that occurs in training: give more texts, or another seed")
         if cut:
             self.notes.append(f"warning: {cut:,} training texts are longer than {self.most} tokens: cut there")
-        counts = Counter(e.label for e in self.train)
-        weights = np.ones(len(self.labels))
-        if settings.class_weights == "balanced":
-            weights = np.array([len(self.train) / (len(self.labels) * counts[label]) for label in self.labels])
-        self.objective = ClassObjective(self.model, weights, settings.label_smoothing)
+        self.objective = LabelObjective(self.model, self.problem, settings.label_smoothing)
         parts = [self.labels, self._train_rows, self._watched_rows, self._held_out_rows]
         self.fingerprint = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
         self.pad = self.model.config.pad_token_id or 0
         self._parts = parts_of(self.model)
         if settings.freeze > len(self._parts):
             raise ConfigError(f"freeze: the model has {len(self._parts)} parts below its head, got {settings.freeze}")
+
+    @property
+    def labels(self) -> list[str]:
+        """What each score of the model is about."""
+        return self.problem.labels
 
     # -- data ----------------------------------------------------------------------------------------------------------
 
@@ -155,8 +149,7 @@ class ClassificationJob(Job):
 
     def rows(self, examples: Sequence[Example]) -> list[Ids]:
         """Tokens and label of each text; the labels occur in training."""
-        place = {label: i for i, label in enumerate(self.labels)}
-        return [(shortened_ids(self.tokenizer, e.text, self.most)[0], [place[e.label]]) for e in examples]
+        return [(shortened_ids(self.tokenizer, e.text, self.most)[0], self.problem.row(e.label)) for e in examples]
 
     # -- training ------------------------------------------------------------------------------------------------------
 
@@ -186,19 +179,11 @@ class ClassificationJob(Job):
         """The data, the model, and what counting words tells."""
         if console:
             console.progress("counting words")
-        texts, labels = [e.text for e in self.train], [e.label for e in self.train]
-        counts = Counter(labels)
-        commonest = counts.most_common(1)[0][0]
-        guesses = {"commonest label": [commonest] * len(self.held_out)}
-        models: dict[str, BagOfWords] = {
-            "naive Bayes, words": NaiveBayes(bigrams=False),
-            "naive Bayes, words and pairs": NaiveBayes(),
-            "logistic regression": LogisticRegression(),
-        }
-        for name, model in models.items():
-            guesses[name] = model.fit(texts, labels).predict([e.text for e in self.held_out])
-        shares = np.array([counts[label] / len(labels) for label in self.labels])
-        prior = float(-np.mean([np.log(shares[label[0]]) for _, label in self._watched_rows]))
+        given, new = [e.label for e in self.train], [e.text for e in self.held_out]
+        guesses = self.problem.guesses([e.text for e in self.train], given, new)
+        watched = np.array([label for _, label in self._watched_rows])
+        same = np.tile(self.problem.constant(given), (len(watched), 1))  # (N, K)
+        prior = self.problem.loss(Tensor(same), watched, 0.0).item()
         return {
             "data": self.data.name,
             "model": type(self.model).__name__,
@@ -207,34 +192,37 @@ class ClassificationJob(Job):
             "start": self.settings.start or "random weights",
             "baselines": {name: self.measure(guess) for name, guess in guesses.items()},
             "watched": self.watched,
-            "watched_baselines": {"shares of the labels": prior},
+            "watched_baselines": {"the same for all texts": prior},
         }
 
     def measure(self, predicted: Sequence[str]) -> dict[str, float]:
-        """Accuracy and macro F1 (F-EVAL) on the held-out texts, in percent."""
-        true = [e.label for e in self.held_out]
-        return {"accuracy %": 100 * accuracy(true, predicted), "macro F1 %": 100 * _macro_f1(true, predicted)}
+        """The metrics of the problem (F-EVAL) on the held-out texts."""
+        return self.problem.measure([e.label for e in self.held_out], predicted)
 
     def predict(self, texts: Sequence[str]) -> list[str]:
-        """The likeliest label of each text."""
-        return [self.labels[i] for i in probabilities(self.model, self.tokenizer, texts, self.most).argmax(axis=1)]
+        """The label that the model tells of each text."""
+        return self.problem.told(scores(self.model, self.tokenizer, texts, self.most))
 
     def judge(self, baselines: dict[str, Any]) -> dict[str, Any]:
-        """The loss and the metrics of all held-out texts, the report, and the confusions."""
+        """The loss and the metrics of all held-out texts, the report, and the confusions where texts have one class."""
         true = [e.label for e in self.held_out]
         predicted = self.predict([e.text for e in self.held_out])
-        report = classification_report(true, predicted)
+        report = self.problem.report(true, predicted)
         order = sorted({*true, *predicted})
-        return {
+        result = {
             "data": self.data.name,
             "loss": mean_loss(self.objective, all_batches(self._held_out_rows, _BATCH, self.pad), self.count),
+            "unit": self.problem.unit,
             "sources": len(self.held_out),
             "metrics": self.measure(predicted),
-            "lowest_is_best": False,
+            "lowest_is_best": self.problem.lowest_is_best,
             "report": report.as_dict(),
-            "confusions": {"labels": order, "counts": confusion_matrix(true, predicted, labels=order).tolist()},
-            "sample": str(report) if len(order) <= _MOST_LABELS else self.sample(0),
+            "sample": str(report) if len(self.labels) <= _MOST_LABELS else self.sample(0),
         }
+        if isinstance(self.problem, SingleLabel):
+            counts = confusion_matrix(true, predicted, labels=order).tolist()
+            result["confusions"] = {"labels": order, "counts": counts}
+        return result
 
     def sample(self, step: int) -> str:
         """A few held-out texts with what the model says of them."""
@@ -245,30 +233,42 @@ class ClassificationJob(Job):
     def save(self, folder: Path) -> None:
         """Write the tokenizer and the task."""
         self.tokenizer.save(folder)
-        about = {"task": self.settings.task, "labels": self.labels, "max_tokens": self.most}
+        about = {
+            "task": self.settings.task,
+            "problem": self.problem.name,
+            "labels": self.labels,
+            "max_tokens": self.most,
+        }
         with replacing(folder / TASK_FILE) as file:
             file.write((json.dumps(about, ensure_ascii=False) + "\n").encode())
 
     def pictures(self, folder: Path, result: dict[str, Any]) -> None:
         """Draw the confusions, where there are few enough labels."""
-        found = result["confusions"]
-        if len(found["labels"]) <= _MOST_LABELS:
+        found = result.get("confusions")
+        if found and len(found["labels"]) <= _MOST_LABELS:
             from tinyllm.viz.confusion import draw_confusion
 
             draw_confusion(np.array(found["counts"]), found["labels"], folder / "confusion.png")
 
 
-def _macro_f1(true: Sequence[str], predicted: Sequence[str]) -> float:
-    return float(f1(true, predicted, average="macro"))
+def _problem(settings: Settings, name: str, given: Sequence[str]) -> Problem:
+    """What the training labels ask for; what is wrong with them is said with the name of the data."""
+    if settings.problem == "regression" and settings.label_smoothing:
+        raise ConfigError("label_smoothing is for classes, not for regression")
+    try:
+        return PROBLEMS[settings.problem].of(given, settings.class_weights == "balanced")
+    except DataError as error:
+        raise DataError(f"{name}: {error}") from None
 
 
-def _model(settings: Settings, labels: list[str], texts: list[str], folder: Path | None) -> tuple[Any, Tokenizer]:
-    """The classifier and its tokenizer: those of `start`, or new ones."""
+def _model(settings: Settings, problem: Problem, texts: list[str], folder: Path | None) -> tuple[Any, Tokenizer]:
+    """The model and its tokenizer: those of `start`, with a new head for new labels, or new ones."""
+    labels = problem.labels
     rng = np.random.default_rng(settings.seed)
     about: dict[str, Any] = {
         "num_labels": len(labels),
         "id2label": dict(enumerate(labels)),
-        "problem_type": "single_label_classification",
+        "problem_type": problem.name,
         "hidden_dropout_prob": settings.dropout,
         "attention_probs_dropout_prob": settings.dropout,
     }
@@ -277,6 +277,13 @@ def _model(settings: Settings, labels: list[str], texts: list[str], folder: Path
 
         start = folder or (packaged_folder() if settings.start == MINILM else Path(settings.start))
         model = BERTForSequenceClassification.from_pretrained(start, rng=rng, **about)
+        before = task_of(start)
+        if (before.get("labels"), before.get("problem", problem.name)) != (labels, problem.name):
+            if "labels" in before:
+                model.classifier = Dense(
+                    model.config.hidden_size, len(labels), model.config, rng, model.classifier.weight.dtype
+                )
+            problem.ready(model.classifier)
         return model.train(), load_tokenizer(start)
     tokenizer: Tokenizer
     tokenizer = load_tokenizer(folder) if folder else WordPiece.train(texts, vocab_size=settings.vocab_size)
@@ -291,7 +298,9 @@ def _model(settings: Settings, labels: list[str], texts: list[str], folder: Path
         pad_token_id=tokenizer.pad_token_id,
         **about,
     )
-    return BERTForSequenceClassification(config, rng=rng), tokenizer
+    model = BERTForSequenceClassification(config, rng=rng)
+    problem.ready(model.classifier)
+    return model, tokenizer
 
 
 def parts_of(model: Any) -> list[list[Tensor]]:
@@ -306,8 +315,8 @@ def shortened_ids(tokenizer: Tokenizer, text: str, most: int) -> tuple[list[int]
     return (ids, False) if len(ids) <= most else ([*ids[: most - 1], ids[-1]], True)
 
 
-def probabilities(model: Any, tokenizer: Tokenizer, texts: Sequence[str], most: int) -> np.ndarray:
-    """The probability of each label (N, K)."""
+def scores(model: Any, tokenizer: Tokenizer, texts: Sequence[str], most: int) -> np.ndarray:
+    """The scores of the labels (N, K)."""
     was = model.training
     model.eval()
     ids = [shortened_ids(tokenizer, text, most)[0] for text in texts]
@@ -318,6 +327,6 @@ def probabilities(model: Any, tokenizer: Tokenizer, texts: Sequence[str], most: 
         for i in range(0, len(order), _BATCH):
             rows = [ids[j] for j in order[i : i + _BATCH]]
             mask = padded([[1] * len(row) for row in rows], 0)
-            found[order[i : i + _BATCH]] = softmax(model(padded(rows, pad), mask).logits).data
+            found[order[i : i + _BATCH]] = model(padded(rows, pad), mask).logits.numpy()
     model.train(was)
     return found

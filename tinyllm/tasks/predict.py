@@ -1,4 +1,4 @@
-"""What a trained classifier says of new texts."""
+"""What a trained model says of new texts: their class, their labels, or a number."""
 
 from __future__ import annotations
 
@@ -7,20 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tinyllm.data.labelled import read_labelled
 from tinyllm.errors import CheckpointError, DataError
-from tinyllm.metrics import ClassificationReport, classification_report
 from tinyllm.models import BERTForSequenceClassification, from_pretrained
-from tinyllm.tasks.classification import probabilities
+from tinyllm.tasks.classification import scores
+from tinyllm.tasks.problems import PROBLEMS, Problem, Regression, Report, SingleLabel
 from tinyllm.text import Tokenizer, load_tokenizer
 from tinyllm.train.job import task_of
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """A text, its likeliest label, and the probability of each label."""
+    """A text, its label (several: "a|b"; a number: its digits), and the probability of each label, if any."""
 
     text: str
     label: str
@@ -34,13 +32,18 @@ class Classifier:
     ----------
     model : BERTForSequenceClassification
     tokenizer : Tokenizer
-    labels : sequence of str
+    problem : Problem
     most : int
         Tokens that are read of a text.
     """
 
-    def __init__(self, model: Any, tokenizer: Tokenizer, labels: Sequence[str], most: int) -> None:
-        self.model, self.tokenizer, self.labels, self.most = model, tokenizer, list(labels), most
+    def __init__(self, model: Any, tokenizer: Tokenizer, problem: Problem, most: int) -> None:
+        self.model, self.tokenizer, self.problem, self.most = model, tokenizer, problem, most
+
+    @property
+    def labels(self) -> list[str]:
+        """What each score of the model is about."""
+        return self.problem.labels
 
     @classmethod
     def open(cls, folder: str | Path) -> Classifier:
@@ -59,7 +62,9 @@ class Classifier:
             )
         named, config = task_of(folder), model.config
         labels = named.get("labels") or [(config.id2label or {}).get(i, f"LABEL_{i}") for i in range(config.num_labels)]
-        return cls(model.eval(), load_tokenizer(folder), labels, named.get("max_tokens") or model.context_length)
+        kind = config.problem_type or (Regression if len(labels) == 1 else SingleLabel).name
+        most = named.get("max_tokens") or model.context_length
+        return cls(model.eval(), load_tokenizer(folder), PROBLEMS[kind](labels), most)
 
     def predict(self, texts: Sequence[str]) -> list[Prediction]:
         """The label of each text.
@@ -72,13 +77,16 @@ class Classifier:
         for i, text in enumerate(texts, 1):
             if not text.strip():
                 raise DataError(f"text {i} of {len(texts)} is empty")
-        found = probabilities(self.model, self.tokenizer, texts, self.most)
-        return [
-            Prediction(text, self.labels[int(np.argmax(row))], dict(zip(self.labels, row.tolist(), strict=True)))
-            for text, row in zip(texts, found, strict=True)
-        ]
+        found = scores(self.model, self.tokenizer, texts, self.most)
+        told, shares = self.problem.told(found), self.problem.probabilities(found)
+        each = (
+            [{}] * len(texts)
+            if shares is None
+            else [dict(zip(self.labels, row, strict=True)) for row in shares.tolist()]
+        )
+        return [Prediction(*one) for one in zip(texts, told, each, strict=True)]
 
-    def report(self, path: str | Path, **columns: str) -> tuple[ClassificationReport, list[str]]:
+    def report(self, path: str | Path, **columns: str) -> tuple[Report, list[str]]:
         """How well the labels of a file are told, and what is to be said about them.
 
         Parameters
@@ -87,9 +95,14 @@ class Classifier:
             As for `read_labelled`.
         **columns : str
             ``text_column``, ``label_column``, ``encoding``.
+
+        Raises
+        ------
+        DataError
+            For a file that cannot be used, or labels of another kind than the model's.
         """
         data = read_labelled(path, **columns)
-        unknown = [label for label in data.labels if label not in self.labels]
+        unknown = sorted({name for label in data.labels for name in self.problem.unknown(label)})
         notes = list(data.notes)
         if unknown:
             notes.append(
@@ -97,4 +110,4 @@ class Classifier:
                 "so those texts are always wrong"
             )
         predicted = [p.label for p in self.predict([e.text for e in data.examples])]
-        return classification_report([e.label for e in data.examples], predicted), notes
+        return self.problem.report([e.label for e in data.examples], predicted), notes

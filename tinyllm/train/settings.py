@@ -67,6 +67,11 @@ class Settings:
     class_weights: str = setting(
         "no", "classification: balanced: rare classes count for as much as frequent ones", choices=("no", "balanced")
     )
+    problem: str = setting(
+        "single_label_classification",
+        "classification: what a text has: one label, several (a|b), or a number",
+        choices=("single_label_classification", "multi_label_classification", "regression"),
+    )
     text_column: str = setting("", "classification: the column of the texts (default: text, sentence, ...)")
     label_column: str = setting("", "classification: the column of the labels (default: label, category, ...)")
 
