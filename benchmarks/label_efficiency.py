@@ -18,6 +18,7 @@ import argparse
 import csv
 import gzip
 import io
+import itertools
 import json
 import time
 import zipfile
@@ -32,6 +33,7 @@ import tinyllm as tl
 from tinyllm.data.labelled import Example, Labelled, gathered, read_labelled
 from tinyllm.metrics import accuracy
 from tinyllm.models.bag_of_words import LogisticRegression, NaiveBayes
+from tinyllm.safetensors import replacing
 from tinyllm.tasks.classification import ClassificationJob
 from tinyllm.tasks.pairs import split_units
 from tinyllm.tasks.topics import stdlib_packages
@@ -119,22 +121,21 @@ def work(folder: Path, names: Sequence[str], sizes: Sequence[int], seeds: int) -
     """All scores that are not known yet, kept as they come."""
     known: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"scores": {}}
     known["machine"], known["date"] = machine(), time.strftime("%Y-%m-%d")
-    for name in names:
-        train, held_out = SETS[name](folder)
-        order = np.random.default_rng(0).permutation(len(held_out))[:HELD_OUT]
-        held_out = [held_out[i] for i in order]
-        for size in sizes:
-            for seed in range(seeds):
-                rng = np.random.default_rng([size, seed])
-                chosen = [train[i] for i in rng.permutation(len(train))[: size or None]]
-                for method in METHODS:
-                    key = f"{name}|{size}|{method}|{seed}"
-                    if key in known["scores"]:
-                        continue
-                    begin = time.perf_counter()
-                    known["scores"][key] = round(score(method, chosen, held_out, seed), 4)
-                    say(f"{key}: {known['scores'][key]:.3f} ({time.perf_counter() - begin:.0f} s)")
-                    RESULTS.write_text(json.dumps(known, indent=1) + "\n")
+    parts = {name: SETS[name](folder) for name in names}
+    # The seed is the outermost loop: a run that is stopped leaves a whole picture of fewer seeds.
+    for seed, name, size in itertools.product(range(seeds), names, sizes):
+        train, held_out = parts[name]
+        judged = [held_out[i] for i in np.random.default_rng(0).permutation(len(held_out))[:HELD_OUT]]
+        chosen = [train[i] for i in np.random.default_rng([size, seed]).permutation(len(train))[: size or None]]
+        for method in METHODS:
+            key = f"{name}|{size}|{method}|{seed}"
+            if key in known["scores"]:
+                continue
+            begin = time.process_time()
+            known["scores"][key] = round(score(method, chosen, judged, seed), 4)
+            say(f"{key}: {known['scores'][key]:.3f} ({time.process_time() - begin:.0f} s)")
+            with replacing(RESULTS) as file:
+                file.write((json.dumps(known, indent=1) + "\n").encode())
     return known
 
 
