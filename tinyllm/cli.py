@@ -31,7 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         options, unknown = parser.parse_known_args(argv)
         if unknown:
-            known = [flag for action in _actions(parser, options.command) for flag in action.option_strings]
+            commands = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+            known = _flags(commands.choices[options.command])
             hint = nearest(unknown[0], known) if unknown[0].startswith("-") else ""
             raise ConfigError(f"{unknown[0]!r} is not an argument of `tinyllm {options.command}`{hint}")
         code = options.run(options) or DONE
@@ -68,11 +69,18 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="tinyllm", description="Language models, from the chain rule to a GPT.", allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    as_json = "print one JSON object instead of text"
 
     def command(name: str, run: Callable[[argparse.Namespace], int | None], help: str) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=help, description=help, allow_abbrev=False)
         added.set_defaults(run=run)
-        added.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+        added.add_argument("--json", action="store_true", help=as_json)
+        return added
+
+    def part(of: Any, name: str, help: str) -> argparse.ArgumentParser:
+        """A command of a command; --json may stand behind either."""
+        added: argparse.ArgumentParser = of.add_parser(name, help=help, description=help, allow_abbrev=False)
+        added.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=as_json)
         return added
 
     train = command("train", _train, "train a GPT on the standard library's prose, or on a text of yours")
@@ -223,10 +231,18 @@ def _parser() -> argparse.ArgumentParser:
     formulas.add_argument("id", metavar="ID", nargs="?", help="e.g. F-ATTN")
 
     chapters = command("chapters", _chapters, "the course's chapters: execute, run, test or open them")
-    chapters.add_argument("action", choices=("build", "run", "test", "open"), help="what to do with them")
-    chapters.add_argument("numbers", metavar="NN", nargs="*", help="which chapters, such as 05 (default: all)")
-    chapters.add_argument("--full", action="store_true", help="test: with the experiments in full")
-    chapters.add_argument("--kernel", action="store_true", help="test: the first one in a real kernel too")
+    actions = chapters.add_subparsers(dest="action", required=True, metavar="ACTION")
+    for name, help in (
+        ("build", "execute them, and write their notebooks"),
+        ("run", "print what they print"),
+        ("test", "execute their short form: do all cells run, and are the notebooks theirs?"),
+        ("open", "in Jupyter"),
+    ):
+        action = part(actions, name, help)
+        action.add_argument("numbers", metavar="NN", nargs="*", help="which chapters, such as 05 (default: all)")
+        if name == "test":
+            action.add_argument("--full", action="store_true", help="with the experiments in full")
+            action.add_argument("--kernel", action="store_true", help="the first one in a real kernel too")
 
     course = command("course", _course, "for teachers: the student edition, their own, and grading a class")
     tasks = course.add_subparsers(dest="task", required=True, metavar="TASK")
@@ -234,10 +250,10 @@ def _parser() -> argparse.ArgumentParser:
         ("student", "the chapters without the solutions"),
         ("teacher", "the chapters with the solutions, as nbgrader's source"),
     ):
-        edition = tasks.add_parser(name, help=help, allow_abbrev=False)
+        edition = part(tasks, name, help)
         edition.add_argument("out", metavar="OUT", help="a new folder")
         edition.add_argument("numbers", metavar="NN", nargs="*", help="which chapters (default: all)")
-    grade = tasks.add_parser("grade", help="points for each exercise of each student, as CSV", allow_abbrev=False)
+    grade = part(tasks, "grade", "points for each exercise of each student, as CSV")
     grade.add_argument("folder", metavar="FOLDER", help="a folder for each student, with their notebooks")
     grade.add_argument("--out", metavar="FILE.csv", help="default: printed")
     grade.add_argument("--timeout", type=float, default=10.0, metavar="SECONDS", help="for each check (%(default)s)")
@@ -265,9 +281,14 @@ def _settings_of(options: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name in NAMES if (value := getattr(options, name)) is not None}
 
 
-def _actions(parser: argparse.ArgumentParser, command: str) -> list[argparse.Action]:
-    subparsers = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
-    return subparsers.choices[command]._actions
+def _flags(parser: argparse.ArgumentParser) -> list[str]:
+    """Of a command, and of the commands in it."""
+    found: list[str] = []
+    for action in parser._actions:
+        found += action.option_strings
+        if isinstance(action, argparse._SubParsersAction):
+            found += [flag for part in action.choices.values() for flag in _flags(part)]
+    return found
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -326,6 +347,9 @@ def _predict(options: argparse.Namespace) -> None:
             print(report)
         return
     found = classifier.predict(options.texts)
+    for i, prediction in enumerate(found, 1):
+        if prediction.shortened:
+            print(f"warning: text {i} is longer than {classifier.most} tokens: cut there", file=sys.stderr)
     if options.json:
         _print_json({"predictions": [{"label": p.label, "probabilities": p.probabilities} for p in found]})
         return

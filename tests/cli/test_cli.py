@@ -505,6 +505,14 @@ def test_a_fault_of_ours_exits_with_1_and_a_traceback(capsys, monkeypatch, train
     assert "report" in err.splitlines()[-1]
 
 
+def test_flags_may_stand_before_and_behind(capsys):
+    for argv in (["chapters", "test", "--full", "zz"], ["chapters", "test", "zz", "--full"]):
+        assert "there is no chapter 'zz'" in fails(capsys, *argv)
+    for argv in (["--json", "test", "zz"], ["test", "--json", "zz"]):
+        assert cli._parser().parse_args(["chapters", *argv]).json
+    assert "did you mean '--full'" in fails(capsys, "chapters", "test", "--ful")
+
+
 def test_help_loads_neither_numba_nor_matplotlib():
     script = (
         "import sys; from tinyllm.cli import main\n"

@@ -58,7 +58,7 @@ def sources(numbers: list[str] | None = None) -> list[Path]:
         if len(found) != 1:
             known = [path.stem for path in every]
             what = f"{asked!r} names {len(found)} chapters" if found else f"there is no chapter {asked!r}"
-            raise ChapterError(f"{what}{nearest(asked, known)}; there are {', '.join(known)}")
+            raise ChapterError(f"{what}{nearest(asked, known)}")
         chosen += found
     return chosen
 
