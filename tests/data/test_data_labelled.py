@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -73,6 +74,24 @@ def test_what_is_left_out_is_said():
     assert "1 empty texts are left out, the first at line 3" in found.notes[0]
     assert "1 repetitions" in found.notes[1]
     assert "2 texts, 2 labels (x 1, y 1)" in str(found)
+
+
+@pytest.mark.slow
+def test_a_million_rows_are_read_one_by_one(tmp_path):
+    """Repetitions are left out, so what stays is small: the reading itself must not hold the file."""
+    path = tmp_path / "t.csv"
+    with path.open("w") as file:
+        file.write("text,label\n")
+        for i in range(1_000_000):
+            file.write(f"{'a sentence that is said again and again ' * 2}{i % 100},{'xy'[i % 2]}\n")
+    tracemalloc.start()
+    found = read_labelled(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert path.stat().st_size > 80e6
+    assert len(found.examples) == 100
+    assert "999,900 repetitions" in found.notes[0]
+    assert peak < 3e6
 
 
 @pytest.mark.parametrize(

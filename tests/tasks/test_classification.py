@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tinyllm import cli
 from tinyllm.data.labelled import Example, Labelled
 from tinyllm.errors import CheckpointError, ConfigError, DataError
 from tinyllm.tasks.classification import ClassificationJob
@@ -131,6 +132,15 @@ def test_long_texts_are_cut_and_said():
     found = job(train=[*examples(), Example("pear " * 50, "fruit")])
     assert "1 training texts are longer than 16 tokens" in found.about()
     assert max(len(ids) for ids, _ in found.rows(found.train)) == 16
+
+
+def test_a_long_text_is_cut_and_said_at_prediction_too(run, tmp_path, capsys):
+    folder = str(run[0] / "run")
+    assert cli.main(["predict", folder, "plum", "pear " * 50]) == 0
+    assert capsys.readouterr().err == "warning: text 2 is longer than 16 tokens: cut there\n"
+    path = tmp_path / "long.csv"
+    path.write_text(f"text,label\n{'pear ' * 50},fruit\ntin,metal\n")
+    assert "1 texts are longer than 16 tokens" in Classifier.open(folder).report(path)[1][0]
 
 
 def test_what_cannot_be_classified_is_refused(tmp_path, run):

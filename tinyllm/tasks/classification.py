@@ -106,13 +106,13 @@ class ClassificationJob(Job):
         self.model, self.tokenizer = _model(settings, self.problem, [e.text for e in self.train], folder)
         self.model.to(settings.device)
         self.most = min(settings.block_size, self.model.context_length)
-        self._train_rows = self.rows(self.train)
+        found = [shortened_ids(self.tokenizer, e.text, self.most) for e in self.train]
+        self._train_rows = [(ids, self.problem.row(e.label)) for (ids, _), e in zip(found, self.train, strict=True)]
         known = [[e for e in some if not self.problem.unknown(e.label)] for some in (self.validation, self.held_out)]
         self._watched_rows, self._held_out_rows = map(self.rows, known)
-        cut = sum(shortened_ids(self.tokenizer, e.text, self.most)[1] for e in self.train)
         if not self._held_out_rows:
             raise DataError("no held-out text has a label that occurs in training: give more texts, or another seed")
-        if cut:
+        if cut := sum(shortened for _, shortened in found):
             self.notes.append(f"warning: {cut:,} training texts are longer than {self.most} tokens: cut there")
         self.objective = LabelObjective(self.model, self.problem, settings.label_smoothing)
         parts = [self.labels, self._train_rows, self._watched_rows, self._held_out_rows]
@@ -201,7 +201,7 @@ class ClassificationJob(Job):
 
     def predict(self, texts: Sequence[str]) -> list[str]:
         """The label that the model tells of each text."""
-        return self.problem.told(scores(self.model, self.tokenizer, texts, self.most))
+        return self.problem.told(scores(self.model, [shortened_ids(self.tokenizer, t, self.most)[0] for t in texts]))
 
     def judge(self, baselines: dict[str, Any]) -> dict[str, Any]:
         """The loss and the metrics of all held-out texts, the report, and the confusions where texts have one class."""
@@ -315,11 +315,10 @@ def shortened_ids(tokenizer: Tokenizer, text: str, most: int) -> tuple[list[int]
     return (ids, False) if len(ids) <= most else ([*ids[: most - 1], ids[-1]], True)
 
 
-def scores(model: Any, tokenizer: Tokenizer, texts: Sequence[str], most: int) -> np.ndarray:
-    """The scores of the labels (N, K)."""
+def scores(model: Any, ids: Sequence[list[int]]) -> np.ndarray:
+    """The scores of the labels (N, K) of texts in tokens."""
     was = model.training
     model.eval()
-    ids = [shortened_ids(tokenizer, text, most)[0] for text in texts]
     order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
     found = np.zeros((len(ids), model.config.num_labels))
     pad = model.config.pad_token_id or 0

@@ -10,7 +10,7 @@ from typing import Any
 from tinyllm.data.labelled import read_labelled
 from tinyllm.errors import CheckpointError, DataError
 from tinyllm.models import BERTForSequenceClassification, from_pretrained
-from tinyllm.tasks.classification import scores
+from tinyllm.tasks.classification import scores, shortened_ids
 from tinyllm.tasks.problems import PROBLEMS, Problem, Regression, Report, SingleLabel
 from tinyllm.text import Tokenizer, load_tokenizer
 from tinyllm.train.job import task_of
@@ -18,11 +18,23 @@ from tinyllm.train.job import task_of
 
 @dataclass(frozen=True)
 class Prediction:
-    """A text, its label (several: "a|b"; a number: its digits), and the probability of each label, if any."""
+    """What is said of a text.
+
+    Attributes
+    ----------
+    text : str
+    label : str
+        Several are written ``a|b``, a number in its digits.
+    probabilities : dict of str to float
+        Of each label; none for a number.
+    shortened : bool
+        Whether the text is longer than the model, which then read its beginning alone.
+    """
 
     text: str
     label: str
     probabilities: dict[str, float]
+    shortened: bool
 
 
 class Classifier:
@@ -77,14 +89,16 @@ class Classifier:
         for i, text in enumerate(texts, 1):
             if not text.strip():
                 raise DataError(f"text {i} of {len(texts)} is empty")
-        found = scores(self.model, self.tokenizer, texts, self.most)
+        read = [shortened_ids(self.tokenizer, text, self.most) for text in texts]
+        found = scores(self.model, [ids for ids, _ in read])
         told, shares = self.problem.told(found), self.problem.probabilities(found)
-        each = (
-            [{}] * len(texts)
-            if shares is None
-            else [dict(zip(self.labels, row, strict=True)) for row in shares.tolist()]
-        )
-        return [Prediction(*one) for one in zip(texts, told, each, strict=True)]
+        rows: list[dict[str, float]] = [{}] * len(texts)
+        if shares is not None:
+            rows = [dict(zip(self.labels, row, strict=True)) for row in shares.tolist()]
+        return [
+            Prediction(text, label, row, cut)
+            for text, label, row, (_, cut) in zip(texts, told, rows, read, strict=True)
+        ]
 
     def report(self, path: str | Path, **columns: str) -> tuple[Report, list[str]]:
         """How well the labels of a file are told, and what is to be said about them.
@@ -109,5 +123,7 @@ class Classifier:
                 f"warning: {', '.join(map(repr, unknown))}: no label of the training data ({', '.join(self.labels)}), "
                 "so those texts are always wrong"
             )
-        predicted = [p.label for p in self.predict([e.text for e in data.examples])]
-        return self.problem.report([e.label for e in data.examples], predicted), notes
+        found = self.predict([e.text for e in data.examples])
+        if cut := sum(p.shortened for p in found):
+            notes.append(f"warning: {cut:,} texts are longer than {self.most} tokens: cut there")
+        return self.problem.report([e.label for e in data.examples], [p.label for p in found]), notes
