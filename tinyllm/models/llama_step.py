@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _FEW = 12  # tokens, up to which a kernel that reads the weights once is faster than products of matrices
 _WORTH = 1 << 16  # elements of a matrix, from which the kernels are worth loading Numba for
 _GRAIN = 1 << 20  # elements of the weights, which a thread reads in 150 us, while waking it costs 30
-_MOVED = 1 << 16  # elements that are normed, turned or transposed in 20 to 40 us
+_MOVED = 1 << 17  # elements that are normed, turned or transposed in 40 to 80 us
 _MULTIPLIED = 6_000_000  # multiply-adds of 120 us
 
 
