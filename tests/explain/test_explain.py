@@ -72,13 +72,15 @@ def bert(kind, **settings):
     return kind(config, rng=np.random.default_rng(0), dtype="float64").eval()
 
 
+LABELS = {"num_labels": 3, "id2label": {0: "a", 1: "b", 2: "c"}}
 MODELS = {
     "gpt": gpt,
     "llama": llama,
     "masked": lambda: bert(BERTForMaskedLM),
-    "classifier": lambda: bert(BERTForSequenceClassification, num_labels=3, id2label={0: "a", 1: "b", 2: "c"}),
+    "classifier": lambda: bert(BERTForSequenceClassification, **LABELS),
+    "several labels": lambda: bert(BERTForSequenceClassification, **LABELS, problem_type="multi_label_classification"),
 }
-HEADS = {"gpt": 3, "llama": 4, "masked": 3, "classifier": 3}
+HEADS = {"gpt": 3, "llama": 4, "masked": 3, "classifier": 3, "several labels": 3}
 
 
 @pytest.fixture(params=MODELS)
@@ -134,14 +136,16 @@ def test_gradient_times_input_is_the_slope_by_differences(subject):
         np.testing.assert_allclose(found[t], (scores[0] - scores[1]) / (2 * h), rtol=1e-5, atol=1e-8)
 
 
-def test_the_score_is_the_log_probability_of_the_answer(subject):
+def test_the_score_is_the_log_probability_of_the_answer(subject, name):
     logits = subject.logits.data[0] if subject.place is None else subject.logits.data[0, subject.place]
     expected = logits[subject.target] - np.log(np.exp(logits).sum())
+    if name == "several labels":  # each of them has a probability of its own
+        expected = -np.log1p(np.exp(-logits[subject.target]))
     np.testing.assert_allclose(subject.score(subject.logits).data[0], expected, rtol=1e-10)
 
 
 def test_the_last_row_of_the_lens_is_the_model_itself(name, subject):
-    if name == "classifier":
+    if subject.place is None:
         return
     lens = logit_lens(subject)
     assert lens.shape == (3, 5, V)
@@ -207,7 +211,7 @@ def test_what_is_asked(name):
     if name == "masked":
         assert subject.tokens == ["a", "b", "c", "a", "[MASK]"]
         assert look_at(model, LETTERS, "a[MASK]c").place == 1
-    elif name != "classifier":
+    elif name in ("gpt", "llama"):
         assert subject.place == 4
 
 
@@ -225,6 +229,12 @@ def test_what_is_asked(name):
 def test_what_cannot_be_asked_is_refused(name, text, target, error, said):
     with pytest.raises(error, match=said):
         look_at(MODELS[name](), LETTERS, text, target)
+
+
+def test_a_number_has_no_probability_to_explain():
+    model = bert(BERTForSequenceClassification, num_labels=1, problem_type="regression")
+    with pytest.raises(ConfigError, match="tells a number"):
+        look_at(model, LETTERS, "ab")
 
 
 @pytest.mark.parametrize(("name", "text"), [("gpt", "a"), ("masked", "[MASK]")])

@@ -9,6 +9,7 @@ import numpy as np
 
 from tinyllm.autograd.fused import log_softmax
 from tinyllm.autograd.fused.attention_weights import attention_weights
+from tinyllm.autograd.ops import softplus
 from tinyllm.autograd.tape import Node, reachable
 from tinyllm.autograd.tensor import Tensor
 from tinyllm.errors import ConfigError, DataError
@@ -52,6 +53,8 @@ class Subject:
     def score(self, logits: Tensor) -> Tensor:
         """Log p(answer) for each text of a batch, from its logits -> (B,)."""
         scores = logits if self.place is None else logits[:, self.place]  # (B, V)
+        if self.place is None and self.model.config.problem_type == "multi_label_classification":
+            return -softplus(-scores[:, self.target])  # each label is told for itself: the log of a sigmoid
         return log_softmax(scores, axis=-1)[:, self.target]
 
     @property
@@ -110,6 +113,8 @@ def look_at(model: Any, tokenizer: Tokenizer, text: str, target: str | None = No
         raise DataError(f"the text is {ids.shape[1]} tokens long, but the model sees {most}: cut it")
     place: int | None = ids.shape[1] - 1
     if kind in _CLASSIFIERS:
+        if model.config.problem_type == "regression":
+            raise ConfigError("this model tells a number, which has no probability: what is explained is a class")
         place = None
     elif _is_masked(model):
         ids, place = _with_one_hidden(ids, tokenizer)
