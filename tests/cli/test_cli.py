@@ -244,7 +244,7 @@ def test_filters_of_the_command_line_change_the_text(capsys, trained):
     flags = ["--prompt", "the c", "--max-new-tokens", "40", "--json", "--temperature", "0"]
     plain = json.loads(says(capsys, "generate", trained, *flags))["text"]
     for more in (
-        ["--repetition-penalty", "1.5"],
+        ["--repetition-penalty", "3.0"],
         ["--frequency-penalty", "1.0"],
         ["--presence-penalty", "2.0"],
         ["--no-repeat-ngram", "3"],

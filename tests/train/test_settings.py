@@ -82,3 +82,24 @@ def test_a_file_that_is_no_toml_is_refused(tmp_path):
     path.write_bytes(b"data = '\xff'")
     with pytest.raises(ConfigError, match="is not a TOML file"):
         read_toml(path)
+
+
+def test_muon_moves_the_matrices_of_the_blocks_alone(tmp_path):
+    from tinyllm.optim import AdamW, Muon
+    from tinyllm.train.job import prepare_job
+
+    path = tmp_path / "text.txt"
+    path.write_text("the cat sat on the mat. " * 200)
+    settings = {"data": str(path), "n_layer": 2, "n_embd": 16, "n_head": 2, "block_size": 16, "threads": 1}
+    job = prepare_job(Settings.make(settings))
+    adamw, muon = job.optimizer().optimizers
+    names = {id(p): name for name, p in job.model.named_parameters()}
+    moved = {names[id(p)] for group in muon.param_groups for p in group["params"]}
+    kinds = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
+    assert moved == {f"transformer.h.{i}.{kind}.weight" for i in (0, 1) for kind in kinds}
+    rest = {names[id(p)] for group in adamw.param_groups for p in group["params"]}
+    assert moved | rest == set(names.values())
+    assert (type(adamw), type(muon)) == (AdamW, Muon)
+    assert type(prepare_job(Settings.make(settings, {"optimizer": "adamw"})).optimizer()) is AdamW
+    with pytest.raises(ConfigError, match="lstm has none"):
+        prepare_job(Settings.make(settings, {"model": "lstm", "optimizer": "muon"})).optimizer()

@@ -10,6 +10,7 @@ from tinyllm.optim.muon import Muon
 from tinyllm.optim.optimizer import Optimizer
 from tinyllm.optim.rmsprop import RMSprop
 from tinyllm.optim.sgd import SGD
+from tinyllm.optim.together import Together
 
 __all__ = [
     "EMA",
@@ -21,6 +22,7 @@ __all__ = [
     "Muon",
     "Optimizer",
     "RMSprop",
+    "Together",
     "clip_factor",
     "clip_grad_norm_",
     "clip_grad_value_",

@@ -6,8 +6,11 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
+from tinyllm import threads
 from tinyllm.autograd.tensor import Array, namespace
-from tinyllm.optim.optimizer import Optimizer, Parameters
+from tinyllm.optim.optimizer import Moved, Optimizer, Parameters
 
 _LR_ADJUSTMENTS = ("original", "match_rms_adamw")
 
@@ -123,6 +126,13 @@ class Muon(Optimizer):
 
     def _fresh_state(self, p: Array, group: dict[str, Any]) -> dict[str, Any]:
         return {"momentum_buffer": namespace(p).zeros_like(p)}
+
+    def _move(self, moved: list[Moved], group: dict[str, Any], scale: float) -> None:
+        """The threads share the matrices."""
+        if not isinstance(moved[0][0], np.ndarray):
+            super()._move(moved, group, scale)
+            return
+        threads.each(lambda one: super(Muon, self)._move([one], group, scale), moved)
 
     def _update(self, p: Array, g: Array, state: dict[str, Any], group: dict[str, Any]) -> None:
         m, momentum, lr = state["momentum_buffer"], float(group["momentum"]), float(group["lr"])

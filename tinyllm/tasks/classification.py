@@ -156,6 +156,10 @@ class ClassificationJob(Job):
     def optimizer(self) -> Optimizer:
         """AdamW, each part of the model with its share of the rate; biases and norms do not decay."""
         settings = self.settings
+        if settings.optimizer != "adamw":
+            raise ConfigError(
+                f"a classifier is trained with adamw, whose rates differ by layer, not {settings.optimizer}"
+            )
         groups, shares = [], []
         top = [p for p in self.model.parameters() if not any(p is q for part in self._parts for q in part)]
         for depth, part in enumerate([top, *reversed(self._parts)]):

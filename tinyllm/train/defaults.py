@@ -23,7 +23,7 @@ _SEQUENCES = _PAIRS | {"n_layer": 2, "n_embd": 64, "block_size": 24, "batch_size
 
 #: Task to settings, which lie under all that is named.
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "language-model": {},
+    "language-model": {"optimizer": "muon"},
     "translation": _PAIRS | {"data": "jupyterlab-fr", "tokenizer": "bpe", "vocab_size": 2000, "dropout": 0.1},
     "summarisation": _PAIRS
     | {
@@ -66,5 +66,6 @@ FINETUNE: dict[str, Any] = {"lr": 1e-4, "layer_decay": 0.9, "steps": 300, "warmu
 
 #: Model to settings, which lie between the task's and all that is named.
 OF_MODEL: dict[str, dict[str, Any]] = {
-    "bert": {"tokenizer": "wordpiece", "batch_size": 32, "lr": 2e-3, "init_std": 0.08},
+    "bert": {"tokenizer": "wordpiece", "batch_size": 32, "lr": 2e-3, "init_std": 0.08, "optimizer": "adamw"},
+    "lstm": {"optimizer": "adamw"},
 }

@@ -13,9 +13,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tinyllm.errors import CheckpointError
+from tinyllm.autograd.tensor import Tensor
+from tinyllm.errors import CheckpointError, ConfigError
 from tinyllm.models import from_pretrained
-from tinyllm.optim import AdamW
+from tinyllm.nn import Module
+from tinyllm.optim import AdamW, Muon, Together
 from tinyllm.train.console import Console
 from tinyllm.train.settings import Settings
 from tinyllm.train.trainer import Batch, BatchSource, Model, Optimizer
@@ -96,13 +98,25 @@ class Job(ABC):
         """Write what using the model needs beside its weights, such as the tokenizer; an OSError is the caller's."""
 
     def optimizer(self) -> Optimizer:
-        """AdamW over all parameters; biases and norms do not decay."""
-        settings, parameters = self.settings, list(self.model.parameters())
+        """AdamW over all parameters, or Muon over the matrices of the blocks and AdamW over the rest.
+
+        Biases and norms do not decay. Muon's steps are made as large as AdamW's, so that one rate serves both.
+        """
+        settings = self.settings
+        matrices = matrices_of_blocks(self.model) if settings.optimizer == "muon" else []
+        if settings.optimizer == "muon" and not matrices:
+            raise ConfigError(f"muon moves the matrices of blocks, and {settings.model} has none: --optimizer adamw")
+        moved = {id(p) for p in matrices}
+        rest = [p for p in self.model.parameters() if id(p) not in moved]
         groups = [
-            {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": settings.weight_decay},
-            {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+            {"params": [p for p in rest if p.ndim >= 2], "weight_decay": settings.weight_decay},
+            {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
         ]
-        return AdamW(groups, lr=settings.lr, betas=(settings.beta1, settings.beta2))
+        adamw = AdamW([g for g in groups if g["params"]], lr=settings.lr, betas=(settings.beta1, settings.beta2))
+        if not matrices:
+            return adamw
+        decay = settings.weight_decay
+        return Together([adamw, Muon(matrices, settings.lr, decay, adjust_lr_fn="match_rms_adamw")])
 
     def begin(self, step: int) -> None:  # noqa: B027 - most jobs have nothing to do
         """Told of each step before it is made; a job may let other parameters learn from here on."""
@@ -127,6 +141,12 @@ class Job(ABC):
 
         `baselines` are those of the header.
         """
+
+
+def matrices_of_blocks(model: Module) -> list[Tensor]:
+    """The matrices in a row of like blocks, whose parameters have numbers in their names: no embeddings, no head."""
+    named = model.named_parameters()
+    return [p for name, p in named if p.ndim == 2 and any(part.isdigit() for part in name.split("."))]
 
 
 def prepare_job(settings: Settings, folder: Path | None = None, console: Console | None = None) -> Job:

@@ -80,6 +80,9 @@ class Settings:
     accumulate: int = setting(1, "pieces that the batch is cut into to save memory; the result stays the same", 1)
     threads: int = setting(0, "threads that share the work; 0: one per core, at most 8", 0, 256)
     device: str = setting("cpu", "where to compute: cpu, or cuda for an NVIDIA GPU", choices=("cpu", "cuda"))
+    optimizer: str = setting(
+        "adamw", "adamw; or muon for the matrices of the blocks, and adamw for the rest", choices=("adamw", "muon")
+    )
     lr: float = setting(3e-3, "largest learning rate", 0.0)
     final_lr: float = setting(3e-5, "learning rate at the end of the cosine", 0.0)
     warmup: int = setting(-1, "steps of linear warm-up; -1: a tenth of the steps, at most 100", -1)

@@ -19,7 +19,7 @@ from tinyllm.text import Tokenizer, load_tokenizer
 from tinyllm.train import checkpoint
 from tinyllm.train.console import Console
 from tinyllm.train.families import make_objective
-from tinyllm.train.job import task_of
+from tinyllm.train.job import matrices_of_blocks, task_of
 from tinyllm.train.prepare import prepare, read, tokens_of
 from tinyllm.train.report import bits_per_character, read_log
 from tinyllm.train.settings import Settings
@@ -327,7 +327,7 @@ _KEPT = 18
 
 
 def step_bytes(model: GPT, settings: Settings) -> int:
-    """About the memory of the arrays of a training step: parameters, AdamW's moments, gradients, activations."""
+    """About the memory of the arrays of a training step: parameters, the optimiser's moments, gradients, activations."""
     config = model.config
     P, C, V = model.num_parameters(), config.n_embd, config.vocab_size
     tokens = settings.batch_size * settings.block_size // settings.accumulate
@@ -337,4 +337,7 @@ def step_bytes(model: GPT, settings: Settings) -> int:
         kept = (config.n_layer + _KEPT) * C
     else:
         kept = config.n_layer * _KEPT * C
-    return 4 * ((3 + gradients) * P + tokens * (kept + 2 * V))
+    moments = 2 * P  # AdamW's; Muon keeps one
+    if settings.optimizer == "muon":
+        moments -= sum(p.size for p in matrices_of_blocks(model))
+    return 4 * ((1 + gradients) * P + moments + tokens * (kept + 2 * V))
