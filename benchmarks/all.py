@@ -2,6 +2,7 @@
 
 python benchmarks/all.py --write                  # about 20 minutes on two quiet cores
 python benchmarks/all.py --write --only kernels   # one table, the others stay
+python benchmarks/all.py --write --only memory --minutes 30   # other options go to the benchmark
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ NAMES = (
 )
 
 
-def run(name: str, quick: bool) -> dict[str, Any]:
+def run(name: str, more: list[str]) -> dict[str, Any]:
     """The object that a benchmark prints."""
     say(f"-- {name}")
-    command = [sys.executable, str(HERE / f"{name}.py"), "--json", *["--quick"] * quick]
+    command = [sys.executable, str(HERE / f"{name}.py"), "--json", *more]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -70,11 +71,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=NAMES, action="append", help="may be repeated")
     parser.add_argument("--write", action="store_true", help="rewrite the tables in benchmarks/README.md")
-    parser.add_argument("--quick", action="store_true", help="the quick form of each")
-    options = parser.parse_args()
+    options, more = parser.parse_known_args()
     readme = HERE / "README.md"
     for name in options.only or NAMES:
-        table = markdown(run(name, options.quick))
+        table = markdown(run(name, more))
         print(f"\n{table}", flush=True)
         if options.write:
             readme.write_text(written(readme.read_text(encoding="utf-8"), name, table), encoding="utf-8")

@@ -1,11 +1,16 @@
 """Fixtures shared by all tests."""
 
 import os
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import settings
+
+from tinyllm import buffers
 
 # The first draw of a hypothesis test may compile a kernel: no deadline. Derandomised, so that a red run repeats.
 settings.register_profile("tinyllm", deadline=None, derandomize=True, max_examples=40)
@@ -16,6 +21,23 @@ settings.load_profile("tinyllm")
 def rng() -> np.random.Generator:
     """A generator with the same draws in every run."""
     return np.random.default_rng(20240607)
+
+
+@pytest.fixture
+def peak_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]], int]:
+    """``peak_of(step)``: the most bytes that a step takes at once."""
+
+    def measure(step: Callable[[], Any]) -> int:
+        monkeypatch.setattr(buffers, "_pool", buffers.Pool())
+        monkeypatch.setattr(buffers, "_pages", bytearray)  # memory that tracemalloc knows of
+        tracemalloc.start()
+        try:
+            step()
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    return measure
 
 
 @pytest.fixture(scope="session")

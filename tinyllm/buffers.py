@@ -12,7 +12,9 @@ done with it.
 
 from __future__ import annotations
 
+import contextlib
 import math
+import mmap
 import os
 import threading
 import time
@@ -24,15 +26,14 @@ from numpy.typing import DTypeLike
 Array = np.ndarray[Any, Any]
 
 _SMALL = 1 << 16  # bytes; the system's allocator keeps such memory itself
-_ALIGNMENT = 64  # a line of cache, and the widest vector
+_HUGE = 1 << 22  # bytes from which the system is asked for pages of 2 MB, as NumPy does
 _SECONDS = 10.0  # how long a free block waits for use
-_SPARE = 1.125  # all blocks together, as a multiple of the most memory that was in use lately
+_ROOMY = 4  # a block so many times too large is used before any is given up
 
 
 class _Block(np.ndarray):
     """Raw bytes. A class of its own, so that NumPy does not look through a lease for the owner of the memory."""
 
-    begin: int  # the first aligned byte
     shelf: list[_Block]  # where it is while it is free: blocks of one length, the one freed last at the end
     free_since: float
 
@@ -49,9 +50,10 @@ class _Lease(np.ndarray):
 class Pool:
     """Blocks of memory, each used by at most one array at a time. One pool serves all threads.
 
-    Its size is bounded: when a new block is needed, those that have been free for longest make room for it, so that all
-    together hardly exceed the most that was in use lately. A block that has been free for ten seconds is given back
-    when the next array is asked for.
+    Its size is bounded: all blocks together never exceed the most that was in use lately. Where a new one would, a
+    larger free block is used, and if there is none, those that have been free for longest make room for it. So a
+    training step finds the memory of the one before: gradients lie where its activations did. A block that has been
+    free for ten seconds is given back when the next array is asked for.
     """
 
     def __init__(self) -> None:
@@ -79,17 +81,23 @@ class Pool:
                 continue
         else:
             block = self._new(length)
-        return np.ndarray.__new__(_Lease, shape, dtype, block, block.begin).view(np.ndarray)
+        return np.ndarray.__new__(_Lease, shape, dtype, block).view(np.ndarray)
 
     def _new(self, length: int) -> _Block:
         with self.lock:
             used = self.total - self._idle() + length
             self.peaks[0] = max(self.peaks[0], used)
-            self._shrink(_SPARE * max(self.peaks) - length)
+            most = max(self.peaks) - length
+            larger = [n for n, shelf in self.shelves.items() if shelf and length < n <= _ROOMY * length]
+            if self.total > most and larger:
+                try:
+                    return self.shelves[min(larger)].pop()
+                except IndexError:  # another thread has just taken it
+                    pass
+            self._shrink(most)
             self.total += length
             shelf = self.shelves.setdefault(length, [])
-        block = np.ndarray.__new__(_Block, (length + _ALIGNMENT,), np.uint8)
-        block.begin = -block.ctypes.data % _ALIGNMENT
+        block = np.ndarray.__new__(_Block, (length,), np.uint8, _pages(length))
         block.shelf = shelf
         return block
 
@@ -132,6 +140,20 @@ class Pool:
         with self.lock:
             idle = self._idle()
             return self.total - idle, idle
+
+
+def _pages(length: int) -> mmap.mmap:
+    """Memory straight from the system, to which it goes back when the block is given up: `malloc` would keep it."""
+    try:
+        if os.name == "nt":
+            return mmap.mmap(-1, length)
+        pages = mmap.mmap(-1, length, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError:
+        raise MemoryError(f"the system has no {length / 1e6:,.1f} MB of memory left for an array") from None
+    if length >= _HUGE and hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):  # a system without them
+            pages.madvise(mmap.MADV_HUGEPAGE)
+    return pages
 
 
 _pool = Pool()

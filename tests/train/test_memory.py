@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 import tinyllm as tl
-from tinyllm import buffers
 from tinyllm.train import Plan, Settings, Trainer
 from tinyllm.train.use import step_bytes
 
@@ -49,9 +48,7 @@ def test_the_estimate_of_a_step_follows_what_decides_it():
 
 
 @pytest.mark.parametrize("checkpointed", ["no", "yes"])
-def test_the_estimate_of_a_step_is_near_what_it_needs(checkpointed):
-    import tracemalloc
-
+def test_the_estimate_of_a_step_is_near_what_it_needs(checkpointed, peak_of):
     model = gpt(layers=4, channels=128)
     model.transformer.checkpoint_blocks = checkpointed == "yes"
     batches = tl.data.Batches(np.random.default_rng(1).integers(0, 50, 10_000), 8, 64)
@@ -60,12 +57,8 @@ def test_the_estimate_of_a_step_is_near_what_it_needs(checkpointed):
     tl.set_num_threads(1)
     try:
         trainer.step()  # the moments are there from now on
-        buffers.clear()
-        tracemalloc.start()
-        trainer.step()
-        peak = tracemalloc.get_traced_memory()[1]
+        peak = peak_of(trainer.step)
     finally:
-        tracemalloc.stop()
         tl.set_num_threads(before)
     settings = Settings(batch_size=8, block_size=64, threads=1, checkpoint_activations=checkpointed)
     assert 0.7 < step_bytes(model, settings) / (peak + 12 * model.num_parameters()) < 1.5

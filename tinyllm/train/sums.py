@@ -51,7 +51,7 @@ def _added(pairs: list[tuple[Array, Array]]) -> tuple[list[Array], float]:
     if not pairs or not all(type(a) is np.ndarray for a, _ in pairs):
         sums = [a + b for a, b in pairs]
         return sums, sum_of_squares(sums)
-    outs = _side_by_side([a for a, _ in pairs])
+    outs = [buffers.empty(a.shape, a.dtype) for a, _ in pairs]
     add = _add(max(outs, key=lambda a: a.size))
     flat = [
         (np.ascontiguousarray(a).reshape(-1), np.ascontiguousarray(b).reshape(-1), out.reshape(-1))
@@ -63,18 +63,6 @@ def _added(pairs: list[tuple[Array, Array]]) -> tuple[list[Array], float]:
         return add(a[begin:end], b[begin:end], out[begin:end])
 
     return outs, sum(over_ranges(piece, [out.size for out in outs]))
-
-
-def _side_by_side(arrays: list[Array]) -> list[Array]:
-    """An uninitialised array like each of these; those of one dtype are parts of one, which is quickly had again."""
-    outs: list[Array] = [np.empty(0)] * len(arrays)
-    for dtype in dict.fromkeys(a.dtype for a in arrays):
-        alike = [i for i, a in enumerate(arrays) if a.dtype == dtype]
-        ends = np.cumsum([arrays[i].size for i in alike])
-        parts = np.split(buffers.empty((int(ends[-1]),), dtype), ends[:-1])
-        for i, part in zip(alike, parts, strict=True):
-            outs[i] = part.reshape(arrays[i].shape)
-    return outs
 
 
 def _add(largest: Array) -> Callable[[Array, Array, Array], float]:
