@@ -15,7 +15,7 @@ McCallum and Nigam 1998, "A comparison of event models for naive Bayes text clas
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Self
 
@@ -155,15 +155,14 @@ class LogisticRegression(BagOfWords):
 
     def _learn(self, bags: Bags, y: np.ndarray) -> None:
         x, V = unit_length(bags), len(self.vocabulary)
-        target = np.eye(len(self.classes))[y]
-        W = ahead = np.zeros((V, len(self.classes)))
-        rate = 1 / (0.5 * _largest_eigenvalue(bags, x, V) + self.penalty)  # softmax's curvature is at most a half
-        for step in range(self.steps):
-            gradient = bags.adjoint(_softmax(bags.times(ahead, x)) - target, x, V) + self.penalty * ahead
-            new = ahead - rate * gradient
-            ahead = new + step / (step + 3) * (new - W)
-            W = new
-        self._W = W
+        self._W = softmax_regression(
+            lambda W: bags.times(W, x),
+            lambda g: bags.adjoint(g, x, V),
+            V,
+            np.eye(len(self.classes))[y],
+            self.penalty,
+            self.steps,
+        )
 
     def _scores(self, bags: Bags) -> np.ndarray:
         return bags.times(self._W, unit_length(bags))
@@ -215,12 +214,37 @@ def unit_length(bags: Bags) -> np.ndarray:
     return 1 / np.sqrt(np.maximum(np.diff(bags.starts), 1))[bags.row_of]
 
 
-def _largest_eigenvalue(bags: Bags, x: np.ndarray, V: int) -> float:
-    """That of X^T X, by powers of it."""
-    v = np.ones((V, 1))
-    for _ in range(20):
-        v = bags.adjoint(bags.times(v / np.linalg.norm(v), x), x, V)
-    return float(np.linalg.norm(v))
+def softmax_regression(
+    times: Callable[[np.ndarray], np.ndarray],
+    adjoint: Callable[[np.ndarray], np.ndarray],
+    features: int,
+    target: np.ndarray,
+    penalty: float,
+    steps: int,
+) -> np.ndarray:
+    """The weights W (V, K) of logistic regression: ``softmax(X W)`` comes near the target.
+
+    Parameters
+    ----------
+    times, adjoint : callable
+        From W (V, K) to X W (N, K), and from G (N, K) to X^T G (V, K).
+    features : int
+        V.
+    target : (N, K)
+        Probabilities.
+    penalty, steps
+        As for `LogisticRegression`.
+    """
+    W = ahead = np.zeros((features, target.shape[1]))
+    v = np.ones((features, 1))
+    for _ in range(20):  # the largest eigenvalue of X^T X, by powers of it
+        v = adjoint(times(v / np.linalg.norm(v)))
+    rate = 1 / (0.5 * float(np.linalg.norm(v)) + penalty)  # softmax's curvature is at most a half
+    for step in range(steps):
+        new = ahead - rate * (adjoint(_softmax(times(ahead)) - target) + penalty * ahead)
+        ahead = new + step / (step + 3) * (new - W)
+        W = new
+    return W
 
 
 def _softmax(scores: np.ndarray) -> np.ndarray:
