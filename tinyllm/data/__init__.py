@@ -1,7 +1,7 @@
 """Corpora, their division into training and held-out text, token arrays and batches."""
 
 from tinyllm.data.batches import Batches, eval_windows
-from tinyllm.data.consecutive import consecutive_windows
+from tinyllm.data.consecutive import Strands, consecutive_windows
 from tinyllm.data.corpus import Corpus, Document
 from tinyllm.data.load import NAMES, load
 from tinyllm.data.split import split
@@ -12,6 +12,7 @@ __all__ = [
     "Batches",
     "Corpus",
     "Document",
+    "Strands",
     "consecutive_windows",
     "eval_windows",
     "load",

@@ -48,6 +48,11 @@ class Settings:
     min_count: int = setting(2, "char: characters rarer than this in the training text become U+FFFD", 1)
     vocab_size: int = setting(4096, "bpe, wordpiece: number of tokens", 257, 2**20)
     whole_words: str = setting("no", "bert: hide the pieces of a word together", choices=("no", "yes"))
+    carry_state: str = setting(
+        "no",
+        "lstm: train on windows in the text's order, each begun with the state that the one before has left",
+        choices=("no", "yes"),
+    )
 
     n_layer: int = setting(4, "blocks", 1, 1000)
     n_head: int = setting(4, "attention heads, a divisor of n_embd", 1, 1000)
@@ -126,6 +131,8 @@ class Settings:
             raise ConfigError(
                 f"n_head must divide n_embd, but {self.n_head} heads do not divide {self.n_embd} channels; {best} would"
             )
+        if self.carry_state == "yes" and self.model != "lstm":
+            raise ConfigError(f"carry_state is for the model lstm: a {self.model} has no state to carry")
         if self.threads == 0:
             object.__setattr__(self, "threads", min(8, get_num_threads()))
         if self.warmup >= self.steps:

@@ -111,7 +111,7 @@ class NextToken(Wrapped):
         """Every token but the first of each window."""
         return next_tokens(batch)
 
-    def batches(self, tokens: np.ndarray, batch_size: int, seed: int) -> Batches:
+    def batches(self, tokens: np.ndarray, batch_size: int, seed: int) -> BatchSource:
         """Random windows of T + 1 tokens."""
         return Batches(tokens, batch_size, self.context + 1, seed)
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from tinyllm.errors import ConfigError
 from tinyllm.models.lstm import LSTMConfig, LSTMLanguageModel
 from tinyllm.text import Tokenizer
 from tinyllm.train.settings import Settings
 from tinyllm.train.task import NextToken
+from tinyllm.train.truncated import Truncated
 
 
 def make_model(settings: Settings, tokenizer: Tokenizer) -> LSTMLanguageModel:
@@ -25,5 +27,9 @@ def make_model(settings: Settings, tokenizer: Tokenizer) -> LSTMLanguageModel:
 
 
 def make_objective(model: LSTMLanguageModel, tokenizer: Tokenizer, settings: Settings) -> NextToken:
-    """The next token, at every position of a window."""
-    return NextToken(model, settings.block_size)
+    """The next token, at every position of a window; with `carry_state`, of windows that follow each other."""
+    if settings.carry_state == "no":
+        return NextToken(model, settings.block_size)
+    if settings.teacher:
+        raise ConfigError("a teacher begins each window without a state: distillation goes with carry_state = no")
+    return Truncated(model, settings.block_size, settings.batch_size)
