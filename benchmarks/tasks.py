@@ -29,7 +29,12 @@ TABLES = Path(__file__).with_name("TASKS.md")
 
 # What is held against each other, as settings over those of the task.
 _TRANSFORMER: dict[str, dict[str, Any]] = {"Transformer": {"model": "transformer"}}
-_ALL = {"RNN": {"model": "rnn"}, "RNN with attention (Luong)": {"model": "rnn-luong"}} | _TRANSFORMER
+_RECURRENT: dict[str, dict[str, Any]] = {
+    "RNN": {"model": "rnn"},
+    "RNN with attention (Bahdanau)": {"model": "rnn-bahdanau"},
+    "RNN with attention (Luong)": {"model": "rnn-luong"},
+}
+_ALL = _RECURRENT | _TRANSFORMER
 MODELS: dict[str, dict[str, dict[str, Any]]] = dict.fromkeys(PAIR_TASKS, _TRANSFORMER) | {
     "question-answering": {"BERT": {"model": "bert"}},
     "translation": _ALL,

@@ -12,7 +12,10 @@ from tinyllm.train.source_target import SourceTarget
 
 
 def make_model(settings: Settings, tokenizer: Tokenizer) -> RNNEncoderDecoder:
-    """A new model as the settings say: one layer, of twice as many units as channels; ``rnn-luong`` with attention."""
+    """A new model as the settings say: one layer, of twice as many units as channels.
+
+    ``rnn`` has no attention, ``rnn-bahdanau`` and ``rnn-luong`` have that of their names.
+    """
     config = RNNEncoderDecoderConfig(
         src_vocab_size=tokenizer.vocab_size,
         tgt_vocab_size=tokenizer.vocab_size,
