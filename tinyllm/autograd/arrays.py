@@ -76,7 +76,7 @@ def rows_times(rows: Array, weight: Array) -> Array:
 
 def add_to(total: Array, x: Array) -> Array:
     """``total += x``, broadcast, which may be divided."""
-    if type(total) is not np.ndarray:
+    if type(total) is not np.ndarray or total.size < LARGE:
         total += x
         return total
     return _into(total, np.add, total, x)

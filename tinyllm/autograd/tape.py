@@ -281,7 +281,7 @@ def _own(g: Tensor, owned: set[int]) -> Tensor:
 
 def _key(tensor: Tensor) -> int:
     """What a gradient is filed under: the node that made the tensor, or the leaf itself."""
-    return id(tensor.node if tensor.node is not None else tensor)
+    return id(tensor.node or tensor)
 
 
 def reachable(result: Tensor, cut: frozenset[int] | set[int] = frozenset(), since: int = 0) -> list[Node]:

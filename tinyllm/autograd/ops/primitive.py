@@ -43,10 +43,15 @@ def primitive(
     ufunc = getattr(np, name, None)
 
     def by_name(xp: Any, *arrays: Array, **params: Any) -> Array:
-        if xp is np and type(ufunc) is np.ufunc:
-            for a in arrays:
-                if a.size >= LARGE:
-                    return into_buffer(ufunc, arrays)
         return getattr(xp, name)(*arrays, **params)
 
-    return Op(name, forward or by_name, vjps, elementwise=elementwise, view=view, arithmetic=arithmetic)
+    def by_ufunc(xp: Any, *arrays: Array) -> Array:
+        if xp is not np:
+            return by_name(xp, *arrays)
+        for a in arrays:
+            if a.size >= LARGE:
+                return into_buffer(ufunc, arrays)
+        return ufunc(*arrays)
+
+    forward = forward or (by_ufunc if isinstance(ufunc, np.ufunc) else by_name)
+    return Op(name, forward, vjps, elementwise=elementwise, view=view, arithmetic=arithmetic)

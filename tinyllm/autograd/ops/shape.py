@@ -39,8 +39,13 @@ def _concatenate_values(xp: Any, *arrays: Array, axis: int) -> Array:
     return np.concatenate(arrays, axis=axis, out=buffers.empty(tuple(shape), arrays[0].dtype))
 
 
+def _inverse(order: tuple[int, ...]) -> tuple[int, ...]:
+    """The permutation that undoes another."""
+    return tuple([order.index(i) for i in range(len(order))])
+
+
 _reshape = primitive("reshape", lambda g, y, x, shape: reshape(g, x.shape), view=True)
-_transpose = primitive("transpose", lambda g, y, x, axes: transpose(g, tuple(np.argsort(axes).tolist())), view=True)
+_transpose = primitive("transpose", lambda g, y, x, axes: transpose(g, _inverse(axes)), view=True)
 _broadcast_to = primitive("broadcast_to", lambda g, y, x, shape: ops.sum_to(g, x.shape), view=True)
 _pad = primitive(
     "pad",
@@ -85,7 +90,7 @@ def swapaxes(x: Operand, axis1: int, axis2: int) -> Tensor:
     order = list(range(x.ndim))
     a, b = axis_number(axis1, x.ndim), axis_number(axis2, x.ndim)
     order[a], order[b] = b, a
-    return transpose(x, order)
+    return apply(_transpose, x, axes=tuple(order))
 
 
 def squeeze(x: Operand, axis: int | tuple[int, ...] | None = None) -> Tensor:
