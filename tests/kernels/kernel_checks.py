@@ -110,25 +110,28 @@ def one_call_of_each(dtype: str) -> dict[str, np.ndarray]:
     T, B, H, lengths = 3, 2, 5, np.array([3, 2])
     h, c, last = draw(B, H), draw(B, H), (B, H)
     for reverse in (False, True):
-        ways = (lengths, reverse, 0, B)
         x, w, g = draw(T, B, 4 * H), draw(1, H, 4 * H), draw(T, B, H)
         back, bias = w.swapaxes(1, 2).copy(), draw(4 * H)
-        (y,) = run(
-            recurrent.rnn, x[:, :, :H].copy(), w[:, :, :H].copy(), bias[:H], h, lengths, False, *ways[1:], out=[g.shape]
-        )
-        args = (g, y, back[:, :H].copy(), lengths, False, *ways[1:])
+        y = x[:, :, :H].copy()
+        recurrent.rnn(w[:, :, :H].copy(), bias[:H], h, lengths, False, reverse, y)
         dx, dh = poisoned(T, B, H, dtype=dtype), np.zeros_like(h)
-        recurrent.rnn_vjp(*args, dx, dh)
-        results.update({f"rnn_vjp {reverse} dx": dx, f"rnn_vjp {reverse} dh": dh})
-        y, memory, gates = run(recurrent.lstm, x, w, bias, h, c, *ways, out=[g.shape, g.shape, x.shape])
+        recurrent.rnn_vjp(g, y, back[:, :H].copy(), lengths, False, reverse, dx, dh)
+        results.update({f"rnn {reverse} {n}": d for n, d in (("y", y), ("dx", dx), ("dh", dh))})
+
+        y, memory, gates = poisoned(T, B, H, dtype=dtype), poisoned(T, B, H, dtype=dtype), x.copy()
+        recurrent.lstm(w, bias, h, c, lengths, reverse, y, memory, gates)
         dx, dh, dc = poisoned(T, B, 4 * H, dtype=dtype), np.zeros_like(h), draw(*last)
-        recurrent.lstm_vjp(g, memory, gates, c, back, *ways, dx, dh, dc)
-        results.update({f"lstm_vjp {reverse} {n}": d for n, d in (("dx", dx), ("dh", dh), ("dc", dc))})
-        x, w, bias = x[:, :, : 3 * H].copy(), w[:, :, : 3 * H].copy(), bias[: 3 * H]
-        y, gates, news = run(recurrent.gru, x, w, bias, draw(3 * H), h, *ways, out=[g.shape, x.shape, g.shape])
+        recurrent.lstm_vjp(g, memory, gates, c, back, lengths, reverse, dx, dh, dc)
+        found = {"y": y, "memory": memory, "gates": gates, "dx": dx, "dh": dh, "dc": dc}
+        results.update({f"lstm {reverse} {n}": d for n, d in found.items()})
+
+        y, news, gates = poisoned(T, B, H, dtype=dtype), poisoned(T, B, H, dtype=dtype), x[:, :, : 3 * H].copy()
+        strips = w[:, :, : 2 * H].copy(), w[:, :, 2 * H : 3 * H].copy()
+        recurrent.gru(*strips, bias[: 3 * H], draw(3 * H), h, lengths, reverse, y, gates, news)
         dx, du, dh = poisoned(T, B, 3 * H, dtype=dtype), poisoned(T, B, 3 * H, dtype=dtype), np.zeros_like(h)
-        recurrent.gru_vjp(g, y, gates, news, h, back[:, : 3 * H].copy(), *ways, dx, du, dh)
-        results.update({f"gru_vjp {reverse} {n}": d for n, d in (("dx", dx), ("du", du), ("dh", dh))})
+        recurrent.gru_vjp(g, y, gates, news, h, back[:, : 3 * H].copy(), lengths, reverse, dx, du, dh)
+        found = {"y": y, "gates": gates, "news": news, "dx": dx, "du": du, "dh": dh}
+        results.update({f"gru {reverse} {n}": d for n, d in found.items()})
 
     for kernel in (adamw.adamw, adamw.adam):
         state = [draw(cols), draw(cols), draw(cols), np.abs(draw(cols))]

@@ -5,18 +5,17 @@
     lstm:  c' = s(f) c + s(i) tanh(g);  h' = s(o) tanh(c')     i, f, g, o the quarters of a + u
     gru:   h' = (1 - z) n + z h;  n = tanh(a_n + r u_n)        r, z = s(a + u)
 
-What the inputs contribute is made before, for all times at once; it comes without its bias. At each step there is one
-product with the state, and then one pass over the gates of each sequence, which are in the first level of cache then.
-Backward goes the other way: gates' cotangents, one product with W to the state before, and at the end, by the caller,
-one product over all times for W itself.
+What the inputs contribute is made before, for all times at once, without its bias, and lies where the gates will be: at
+each step one product with the state is added to it, and then one pass over the gates of each sequence, which are in the
+first level of cache then, opens them in place. Backward goes the other way: gates' cotangents, one product with W to
+the state before, and at the end, by the caller, one product over all times for W itself.
 
-The weights come in strips of columns, each contiguous: products so small are not packed by BLAS, which would otherwise
-copy all of W at every step (1.7 times the time for 256 units and 32 sequences). The passes are split into loops over
-two to four arrays, which is what the compiler can prove to be apart, and so turns into vector instructions.
+The passes are split into loops over two to four arrays, which is what the compiler can prove to be apart, and so turns
+into vector instructions.
 
 A sequence that has ended (`lengths`) keeps its state; its gates are 0, and cotangents pass to the step before.
 
-All kernels work on the sequences ``begin <= b < end`` and with arrays in the order of time, (T, B, channels).
+Arrays are in the order of time, (T, B, channels).
 """
 
 from __future__ import annotations
@@ -24,31 +23,8 @@ from __future__ import annotations
 import numpy as np
 
 from tinyllm.kernels.cpu.compile import Array, inline, jit
-from tinyllm.kernels.cpu.gemm import gemm
 from tinyllm.kernels.cpu.mathfn import sigmoid, tanh
-
-# So many terms of a sum are added up in one product: with more, products of the same size are slower by a sixth.
-DEPTH = 256
-
-
-@jit
-def times_strips(a: Array, strips: Array, beta: float, out: Array) -> None:
-    """``out = a @ w + beta * out``: (B, K), (K, N) and (B, N); `strips` (N / S, K, S) hold w, the last one padded."""
-    one, K, N, S = a.dtype.type(1), a.shape[1], out.shape[1], strips.shape[2]
-    for p in range(strips.shape[0]):
-        end = min(p * S + S, N)
-        for k in range(0, K, DEPTH):
-            part = strips[p, k : k + DEPTH, : end - p * S]
-            gemm(one, a[:, k : k + DEPTH], part, one if k else beta, out[:, p * S : end])
-
-
-@jit
-def times_rows(a: Array, strips: Array, rows: int, begin: int, end: int, out: Array) -> None:
-    """Rows `begin` to `end` of ``out = a @ w``, so many at once: (R, K), (K, N) in strips, (R, N)."""
-    zero = a.dtype.type(0)
-    for i in range(begin, end, rows):
-        last = min(i + rows, end)
-        times_strips(a[i:last], strips, zero, out[i:last])
+from tinyllm.kernels.cpu.strips import times_strips
 
 
 @inline
@@ -58,17 +34,17 @@ def moment(step, T, reverse):
 
 
 @inline
-def sigmoids(x, bias, y):
-    """``y = sigmoid(x + bias + y)``, in place."""
+def sigmoids(bias, y):
+    """``y = sigmoid(y + bias)``, in place."""
     for j in range(y.size):
-        y[j] = sigmoid(x[j] + bias[j] + y[j])
+        y[j] = sigmoid(y[j] + bias[j])
 
 
 @inline
-def tanhs(x, bias, y):
-    """``y = tanh(x + bias + y)``, in place."""
+def tanhs(bias, y):
+    """``y = tanh(y + bias)``, in place."""
     for j in range(y.size):
-        y[j] = tanh(x[j] + bias[j] + y[j])
+        y[j] = tanh(y[j] + bias[j])
 
 
 @inline
@@ -99,34 +75,34 @@ def product(a, b, out):
 
 @jit
 def rnn(
-    x: Array,
     strips: Array,
     bias: Array,
     h0: Array,
     lengths: Array,
     relu: bool,
     reverse: bool,
-    begin: int,
-    end: int,
     out: Array,
 ) -> None:
-    """States `out` (T, B, H) from x (T, B, H), the strips of W^T, the bias (H,), and the first state h0 (B, H)."""
-    zero, T = x.dtype.type(0), x.shape[0]
-    h = h0[begin:end]
+    """States `out` (T, B, H), which hold W_ih x at first.
+
+    `strips` are those of W^T, the bias is (H,), and h0 (B, H) is the first state.
+    """
+    zero, one, T = h0.dtype.type(0), h0.dtype.type(1), out.shape[0]
+    h = h0
     for step in range(T):
         t = moment(step, T, reverse)
-        y = out[t, begin:end]
-        times_strips(h, strips, zero, y)
-        for b in range(begin, end):
-            row, given = out[t, b], x[t, b]
+        y = out[t]
+        times_strips(h, strips, one, y)
+        for b in range(len(h0)):
+            row = out[t, b]
             if t >= lengths[b]:
-                row[:] = h[b - begin]
+                row[:] = h[b]
             elif relu:
                 for j in range(row.size):
-                    value = given[j] + bias[j] + row[j]
+                    value = row[j] + bias[j]
                     row[j] = zero if value < 0 else value
             else:
-                tanhs(given, bias, row)
+                tanhs(bias, row)
         h = y
 
 
@@ -138,8 +114,6 @@ def rnn_vjp(
     lengths: Array,
     relu: bool,
     reverse: bool,
-    begin: int,
-    end: int,
     dx: Array,
     dh: Array,
 ) -> None:
@@ -150,7 +124,7 @@ def rnn_vjp(
     zero, one, T = g.dtype.type(0), g.dtype.type(1), g.shape[0]
     for step in range(T):
         t = moment(step, T, not reverse)
-        for b in range(begin, end):
+        for b in range(g.shape[1]):
             d, y, carry, arrived = dx[t, b], out[t, b], dh[b], g[t, b]
             for j in range(carry.size):
                 carry[j] += arrived[j]
@@ -164,7 +138,7 @@ def rnn_vjp(
                 for j in range(d.size):
                     d[j] = carry[j] * (one - y[j] * y[j])
             carry[:] = zero
-        times_strips(dx[t, begin:end], strips, one, dh[begin:end])
+        times_strips(dx[t], strips, one, dh)
 
 
 # -- LSTM --------------------------------------------------------------------------------------------------------------
@@ -172,43 +146,40 @@ def rnn_vjp(
 
 @jit
 def lstm(
-    x: Array,
     strips: Array,
     bias: Array,
     h0: Array,
     c0: Array,
     lengths: Array,
     reverse: bool,
-    begin: int,
-    end: int,
     out: Array,
     memory: Array,
     gates: Array,
 ) -> None:
-    """States `out` and `memory` (T, B, H) and open gates `gates` (T, B, 4 H) from x (T, B, 4 H).
+    """States `out` and `memory` (T, B, H) and open gates `gates` (T, B, 4 H), which hold W_ih x at first.
 
     `strips` are those of W^T, the bias is (4 H,), and h0, c0 (B, H) are the state and the memory at first.
     """
-    zero, T, H = x.dtype.type(0), x.shape[0], h0.shape[1]
-    h, c = h0[begin:end], c0[begin:end]
+    zero, one, T, H = h0.dtype.type(0), h0.dtype.type(1), gates.shape[0], h0.shape[1]
+    h, c = h0, c0
     for step in range(T):
         t = moment(step, T, reverse)
-        times_strips(h, strips, zero, gates[t, begin:end])
-        for b in range(begin, end):
-            row, given, new_h, new_c, old_c = gates[t, b], x[t, b], out[t, b], memory[t, b], c[b - begin]
+        times_strips(h, strips, one, gates[t])
+        for b in range(len(h0)):
+            row, new_h, new_c, old_c = gates[t, b], out[t, b], memory[t, b], c[b]
             if t >= lengths[b]:
                 row[:] = zero
-                new_h[:], new_c[:] = h[b - begin], old_c
+                new_h[:], new_c[:] = h[b], old_c
                 continue
-            sigmoids(given[: 2 * H], bias[: 2 * H], row[: 2 * H])
-            tanhs(given[2 * H : 3 * H], bias[2 * H : 3 * H], row[2 * H : 3 * H])
-            sigmoids(given[3 * H :], bias[3 * H :], row[3 * H :])
+            sigmoids(bias[: 2 * H], row[: 2 * H])
+            tanhs(bias[2 * H : 3 * H], row[2 * H : 3 * H])
+            sigmoids(bias[3 * H :], row[3 * H :])
             i, f, n, o = row[:H], row[H : 2 * H], row[2 * H : 3 * H], row[3 * H :]
             for j in range(H):
                 new_c[j] = f[j] * old_c[j] + i[j] * n[j]
             for j in range(H):
                 new_h[j] = o[j] * tanh(new_c[j])
-        h, c = out[t, begin:end], memory[t, begin:end]
+        h, c = out[t], memory[t]
 
 
 @jit
@@ -220,8 +191,6 @@ def lstm_vjp(
     strips: Array,
     lengths: Array,
     reverse: bool,
-    begin: int,
-    end: int,
     dx: Array,
     dh: Array,
     dc: Array,
@@ -235,7 +204,7 @@ def lstm_vjp(
     shown = np.empty(H, g.dtype)
     for step in range(T):
         t = moment(step, T, not reverse)
-        for b in range(begin, end):
+        for b in range(g.shape[1]):
             d, carry, arrived = dx[t, b], dh[b], g[t, b]
             for j in range(H):
                 carry[j] += arrived[j]
@@ -265,7 +234,7 @@ def lstm_vjp(
             tanh_slope(n, dn)
             sigmoid_slope(o, do)
             carry[:] = zero
-        times_strips(dx[t, begin:end], strips, one, dh[begin:end])
+        times_strips(dx[t], strips, one, dh)
 
 
 # -- GRU ---------------------------------------------------------------------------------------------------------------
@@ -273,44 +242,42 @@ def lstm_vjp(
 
 @jit
 def gru(
-    x: Array,
     strips: Array,
+    strips_n: Array,
     bias_x: Array,
     bias: Array,
     h0: Array,
     lengths: Array,
     reverse: bool,
-    begin: int,
-    end: int,
     out: Array,
     gates: Array,
     news: Array,
 ) -> None:
-    """States `out` (T, B, H) from x (T, B, 3 H), with r, z, n in `gates` (T, B, 3 H) and u_n in `news` (T, B, H).
+    """States `out` (T, B, H), with r, z, n in `gates` (T, B, 3 H), which hold W_ih x at first, and u_n in `news`.
 
-    `bias_x` belongs to x, `bias` to the product with the state.
+    `strips` are those of W^T for r and z, `strips_n` for n; `bias_x` belongs to x, `bias` to the product with h.
     """
-    zero, one, T, H = x.dtype.type(0), x.dtype.type(1), x.shape[0], h0.shape[1]
-    h, both = h0[begin:end], bias_x + bias
+    zero, one, T, H = h0.dtype.type(0), h0.dtype.type(1), out.shape[0], h0.shape[1]
+    h, both = h0, bias_x + bias
     for step in range(T):
         t = moment(step, T, reverse)
-        times_strips(h, strips, zero, gates[t, begin:end])
-        for b in range(begin, end):
-            row, given, new_h, old_h, u_n = gates[t, b], x[t, b], out[t, b], h[b - begin], news[t, b]
+        times_strips(h, strips, one, gates[t, :, : 2 * H])
+        times_strips(h, strips_n, zero, news[t])
+        for b in range(len(h0)):
+            row, new_h, old_h, u_n = gates[t, b], out[t, b], h[b], news[t, b]
             if t >= lengths[b]:
                 row[:], u_n[:] = zero, zero
                 new_h[:] = old_h
                 continue
-            sigmoids(given[: 2 * H], both[: 2 * H], row[: 2 * H])
-            r, z, n = row[:H], row[H : 2 * H], row[2 * H :]
-            x_n, b_x, b_n = given[2 * H :], bias_x[2 * H :], bias[2 * H :]
+            sigmoids(both[: 2 * H], row[: 2 * H])
+            r, z, n, b_x, b_n = row[:H], row[H : 2 * H], row[2 * H :], bias_x[2 * H :], bias[2 * H :]
             for j in range(H):
-                u_n[j] = n[j] + b_n[j]
+                u_n[j] += b_n[j]
             for j in range(H):
-                n[j] = tanh(x_n[j] + b_x[j] + r[j] * u_n[j])
+                n[j] = tanh(n[j] + b_x[j] + r[j] * u_n[j])
             for j in range(H):
                 new_h[j] = (one - z[j]) * n[j] + z[j] * old_h[j]
-        h = out[t, begin:end]
+        h = out[t]
 
 
 @jit
@@ -323,8 +290,6 @@ def gru_vjp(
     strips: Array,
     lengths: Array,
     reverse: bool,
-    begin: int,
-    end: int,
     dx: Array,
     du: Array,
     dh: Array,
@@ -336,7 +301,7 @@ def gru_vjp(
     zero, one, T, H = g.dtype.type(0), g.dtype.type(1), g.shape[0], h0.shape[1]
     for step in range(T):
         t = moment(step, T, not reverse)
-        for b in range(begin, end):
+        for b in range(g.shape[1]):
             d, d_u, carry, arrived = dx[t, b], du[t, b], dh[b], g[t, b]
             for j in range(H):
                 carry[j] += arrived[j]
@@ -359,4 +324,4 @@ def gru_vjp(
             product(dn, r, d_u[2 * H :])
             for j in range(H):
                 carry[j] *= z[j]
-        times_strips(du[t, begin:end], strips, one, dh[begin:end])
+        times_strips(du[t], strips, one, dh)

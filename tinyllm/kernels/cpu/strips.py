@@ -1,0 +1,28 @@
+"""Matrix products with few rows on the left, at the rate of large ones: the right one is kept in strips of columns.
+
+BLAS copies what it multiplies into blocks that suit its innermost loop, before every product. For a recurrent layer,
+which multiplies a few rows by the same matrix at every step, the copying of the matrix takes as long as the arithmetic.
+Products of at most some 10^6 multiply-adds are done where the operands lie; so the matrix is cut, once, into strips
+narrow enough for that, each contiguous, and a product becomes one small product per strip.
+"""
+
+from __future__ import annotations
+
+from tinyllm.kernels.cpu.compile import Array, jit
+from tinyllm.kernels.cpu.gemm import gemm
+
+# Multiply-adds of a product up to which OpenBLAS does not copy its operands first.
+UNPACKED = 10**6
+# So many terms of a sum are added up in one product: with more, products of the same size are slower by a sixth.
+DEPTH = 256
+
+
+@jit
+def times_strips(a: Array, strips: Array, beta: float, out: Array) -> None:
+    """``out = a @ w + beta * out``: (B, K), (K, N) and (B, N); `strips` (N / S, K, S) hold w, the last one padded."""
+    one, K, N, S = a.dtype.type(1), a.shape[1], out.shape[1], strips.shape[2]
+    for p in range(strips.shape[0]):
+        end = min(p * S + S, N)
+        for k in range(0, K, DEPTH):
+            part = strips[p, k : k + DEPTH, : end - p * S]
+            gemm(one, a[:, k : k + DEPTH], part, one if k else beta, out[:, p * S : end])
