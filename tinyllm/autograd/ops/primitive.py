@@ -40,7 +40,7 @@ def primitive(
     arithmetic : bool
         Whether the rules use operators alone, and never give `g` itself.
     """
-    ufunc = getattr(np, name, None)
+    ufunc: Any = getattr(np, name, None)
 
     def by_name(xp: Any, *arrays: Array, **params: Any) -> Array:
         return getattr(xp, name)(*arrays, **params)
@@ -53,5 +53,5 @@ def primitive(
                 return into_buffer(ufunc, arrays)
         return ufunc(*arrays)
 
-    forward = forward or (by_ufunc if isinstance(ufunc, np.ufunc) else by_name)
-    return Op(name, forward, vjps, elementwise=elementwise, view=view, arithmetic=arithmetic)
+    named = by_ufunc if isinstance(ufunc, np.ufunc) else by_name
+    return Op(name, forward or named, vjps, elementwise=elementwise, view=view, arithmetic=arithmetic)
