@@ -147,6 +147,7 @@ def draw(found: dict[str, dict[str, Any]], path: Path) -> None:
     right.set(xlabel="symbols to copy, L", ylabel="share copied right", ylim=(0, 1.03))
     right.set_xscale("log", base=2)
     right.set_xticks(LENGTHS, [str(length) for length in LENGTHS])
+    right.minorticks_off()
     for axes in (left, right):
         axes.legend(fontsize=8)
         axes.grid(alpha=0.3)

@@ -389,6 +389,8 @@ def _print_result(result: dict[str, Any], as_json: bool) -> None:
         return
     print(f"\nA sample:\n{_indented(result['sample'])}\n")
     rows = [*result["baselines"].items(), (f"{result['model']}, {result['parameters']:,} parameters", result["loss"])]
+    if "loss_in_order" in result:
+        rows.append(("the same, with its state carried on", result["loss_in_order"]))
     print(f"Held out: {result['data']}, {result['characters']:,} characters.")
     if "accuracy" in result:  # of hidden tokens: losses in nats, and the share that was told
         accuracies = [*result["baseline_accuracies"].values(), result["accuracy"]]

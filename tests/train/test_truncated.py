@@ -5,6 +5,7 @@ import pytest
 
 import tinyllm as tl
 from tinyllm.autograd.tape import gradients
+from tinyllm.cli import main
 from tinyllm.data import Strands
 from tinyllm.errors import ConfigError
 from tinyllm.models.lstm import LSTMConfig, LSTMLanguageModel
@@ -91,6 +92,14 @@ def test_a_run_that_was_resumed_is_the_one_that_was_not(settings, tmp_path):
     resumed = resume(tmp_path / "half", steps=settings.steps)
     assert resumed["loss"] == whole["loss"]
     assert resumed["loss_in_order"] == whole["loss_in_order"] != whole["loss"]
+
+
+def test_the_table_has_a_row_for_the_text_in_its_order(settings, tmp_path, capsys):
+    (tmp_path / "settings.toml").write_text(settings.to_toml())
+    assert (
+        main(["train", "--config", str(tmp_path / "settings.toml"), "--steps", "2", "--out", str(tmp_path / "r")]) == 0
+    )
+    assert "the same, with its state carried on" in capsys.readouterr().out
 
 
 def test_other_models_have_no_state_to_carry(settings):
