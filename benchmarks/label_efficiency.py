@@ -249,7 +249,9 @@ def draw(known: dict[str, Any]) -> None:
         axes.set_title(name)
         axes.set_xlabel("labels")
     figure.axes[0].set_ylabel("held-out accuracy, %")
-    figure.axes[0].legend(fontsize=7)
+    figure.legend(
+        *figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(METHODS), fontsize=8
+    )
     save_figure(figure, HERE / "label_efficiency.png")
 
 
