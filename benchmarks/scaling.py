@@ -1,6 +1,7 @@
 """What size buys: loss against parameters and against tokens, four GPTs on tinyshakespeare.
 
-    python benchmarks/scaling.py --data FILE          # about ten minutes; a table and scaling.png
+    python benchmarks/scaling.py --data FILE          # about ten minutes; scaling.json and scaling.png
+    python benchmarks/scaling.py --write              # what scaling.json holds into benchmarks/README.md
     python benchmarks/scaling.py --data FILE --quick  # a short training of each size, within 45 s
     python benchmarks/scaling.py --data FILE --json   # one object
 
@@ -21,13 +22,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from harness import machine
+from all import written
+from harness import machine, plural
 
 import tinyllm as tl
 
 SIZES = ((1, 32), (2, 48), (3, 80), (4, 128))  # (blocks, channels)
 STEPS = (150, 300, 600, 1200)
 TIME, BATCH = 64, 16
+FOUND = Path(__file__).with_name("scaling.json")
 COLOURS = ("#56b4e9", "#009e73", "#e69f00", "#d55e00")
 
 
@@ -80,20 +83,58 @@ def picture(rows: list[dict[str, Any]]) -> Any:
             axes.loglog(*zip(*points, strict=True), "o-", color=colour, label=f"{value:,} {line}")
         axes.set_xlabel("parameters in the blocks" if x == "parameters" else "tokens trained on")
         axes.legend(fontsize=8)
+        axes.xaxis.set_minor_formatter("")
         axes.yaxis.set_major_formatter("{x:.2f}")
         axes.yaxis.set_minor_formatter("{x:.2f}")
     figure.axes[0].set_ylabel("held-out loss (nats per character)")
     return figure
 
 
+def table(result: dict[str, Any]) -> str:
+    """The losses, a row for each size and a column for each number of tokens; and what follows from them."""
+    rows = result["rows"]
+    sizes, tokens = (sorted({row[what] for row in rows}) for what in ("parameters", "tokens"))
+    loss = {(row["parameters"], row["tokens"]): row["loss"] for row in rows}
+    about = result["machine"]
+    lines = [
+        f"`scaling.py`, {result['date']}, {about['processor']}, {plural(result['threads'])}; held-out loss in nats per "
+        "character",
+        "",
+        "| parameters in the blocks | " + " | ".join(f"{n:,} tokens" for n in tokens) + " |",
+        "|---" * (1 + len(tokens)) + "|",
+        *(f"| {size:,} | " + " | ".join(f"{loss[size, n]:.4f}" for n in tokens) + " |" for size in sizes),
+        "",
+        *(f"* {line}" for line in slopes(result)),
+        "",
+        "![loss against parameters and tokens](scaling.png)",
+    ]
+    return "\n".join(lines)
+
+
+def slopes(result: dict[str, Any]) -> list[str]:
+    """What doubling buys, in words."""
+    known = [what for what in ("parameters", "tokens") if f"exponent_of_{what}" in result]
+    exponents = {what: result[f"exponent_of_{what}"] for what in known}
+    return [
+        f"loss ~ {what}^{slope:.3f}: twice the {what}, {1 - 2**slope:.1%} less loss; proportional would be 50%"
+        for what, slope in exponents.items()
+    ]
+
+
 def main() -> None:
     """Train all, print, draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="tinyshakespeare: input.txt, or the same as .gz")
+    parser.add_argument("--data", type=Path, help="tinyshakespeare: input.txt, or the same as .gz")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--write", action="store_true", help="write what the last run found into benchmarks/README.md")
     options = parser.parse_args()
+    if options.write:
+        write(json.loads(FOUND.read_text(encoding="utf-8")))
+        return
+    if options.data is None:
+        parser.error("--data FILE: the text to learn from")
     tl.set_num_threads(options.threads)
     raw = options.data.read_bytes()
     text = (gzip.decompress(raw) if options.data.suffix == ".gz" else raw).decode()
@@ -116,19 +157,21 @@ def main() -> None:
     most_tokens, most_parameters = max(r["tokens"] for r in rows), max(r["parameters"] for r in rows)
     wide = [r for r in rows if r["tokens"] == most_tokens]
     long = [r for r in rows if r["parameters"] == most_parameters]
-    result: dict[str, Any] = {"machine": machine(), "threads": options.threads, "rows": rows}
+    result: dict[str, Any] = {"date": time.strftime("%Y-%m-%d"), "machine": machine(), "threads": options.threads}
+    result["rows"] = rows
     result["exponent_of_parameters"] = exponent([r["parameters"] for r in wide], [r["loss"] for r in wide])
     if not options.quick:
         result["exponent_of_tokens"] = exponent([r["tokens"] for r in long], [r["loss"] for r in long])
-        tl.viz.save_figure(picture(rows), Path(__file__).with_name("scaling.png"))
-    if options.json:
-        print(json.dumps(result))
-        return
-    for what in ("parameters", "tokens"):
-        if (slope := result.get(f"exponent_of_{what}")) is not None:
-            print(
-                f"loss ~ {what}^{slope:.3f}: twice the {what}, {1 - 2**slope:.1%} less loss; proportional would be 50%"
-            )
+        FOUND.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        tl.viz.save_figure(picture(rows), FOUND.with_suffix(".png"))
+    print(json.dumps(result) if options.json else "\n".join(slopes(result)))
+
+
+def write(result: dict[str, Any]) -> None:
+    """The table into benchmarks/README.md, between its markers, and the picture beside it."""
+    readme = FOUND.with_name("README.md")
+    readme.write_text(written(readme.read_text(encoding="utf-8"), "scaling", table(result)), encoding="utf-8")
+    tl.viz.save_figure(picture(result["rows"]), FOUND.with_suffix(".png"))
 
 
 if __name__ == "__main__":
