@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kernel_checks import DTYPES
 
-from tinyllm.autograd.fused.recurrent.compiled import Layer
-from tinyllm.kernels.cpu.strips import DEPTH, UNPACKED, times_strips
+from tinyllm.autograd.fused.recurrent.compiled import strips_of
+from tinyllm.kernels.cpu.strips import DEPTH, UNPACKED, times_rows, times_strips
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -15,19 +15,20 @@ from tinyllm.kernels.cpu.strips import DEPTH, UNPACKED, times_strips
 def test_the_product_is_that_of_the_whole_matrix(dtype, rows, depth, columns):
     rng = np.random.default_rng(columns)
     a, w, out = (rng.normal(size=shape).astype(dtype) for shape in ((rows, depth), (depth, columns), (rows, columns)))
-    bias = np.zeros(columns, dtype)
     for matrix in (w, np.asfortranarray(w)):
-        strips = Layer(matrix, bias, bias, False, rows).strips(matrix)
-        fresh, more = np.full_like(out, np.nan), out.copy()
+        strips = strips_of(matrix, rows)
+        fresh, in_pieces, more = np.full_like(out, np.nan), np.full_like(out, np.nan), out.copy()
         times_strips(a, strips, a.dtype.type(0), fresh)
         times_strips(a, strips, a.dtype.type(1), more)
+        times_rows(a, strips, 2, in_pieces)
         close = {"rtol": 0, "atol": 1e-4 if dtype == "float32" else 1e-11}
         np.testing.assert_allclose(fresh, a @ w, **close)
+        np.testing.assert_allclose(in_pieces, a @ w, **close)
         np.testing.assert_allclose(more, out + a @ w, **close)
 
 
 def test_strips_are_narrow_enough_for_products_that_are_not_packed():
     matrix = np.zeros((DEPTH, 1024), np.float32)
-    widths = [Layer(matrix, matrix[0], matrix[0], False, rows).strips(matrix).shape[2] for rows in (8, 61, 122, 10**4)]
+    widths = [strips_of(matrix, rows).shape[2] for rows in (8, 61, 122, 10**4)]
     assert widths == [64, 64, 32, 1024]
     assert 61 * DEPTH * 64 <= UNPACKED < 62 * DEPTH * 64

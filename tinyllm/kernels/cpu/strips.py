@@ -26,3 +26,11 @@ def times_strips(a: Array, strips: Array, beta: float, out: Array) -> None:
         for k in range(0, K, DEPTH):
             part = strips[p, k : k + DEPTH, : end - p * S]
             gemm(one, a[:, k : k + DEPTH], part, one if k else beta, out[:, p * S : end])
+
+
+@jit
+def times_rows(a: Array, strips: Array, rows: int, out: Array) -> None:
+    """``out = a @ w`` for (R, K), (K, N) in strips and (R, N), so many rows at once."""
+    zero = a.dtype.type(0)
+    for i in range(0, len(a), rows):
+        times_strips(a[i : i + rows], strips, zero, out[i : i + rows])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -20,7 +20,10 @@ from tinyllm.autograd.tape import Kernel
 from tinyllm.autograd.tensor import Array
 from tinyllm.buffers import empty
 
+T = TypeVar("T")
+
 _THREAD_WORTH = 4 * 10**6  # multiply-adds that are worth a thread of their own
+_ROWS = 32  # of a large matrix, that are multiplied at once
 _FEWEST = 8  # sequences for a thread: products with fewer rows are much slower
 
 
@@ -33,6 +36,43 @@ def contiguous(x: Array) -> Array:
     return out
 
 
+def strips_of(matrix: Array, rows: int) -> Array:
+    """A matrix (K, N) in strips of columns (N / S, K, S), as wide as products with so many rows allow.
+
+    What is beyond column N is not written.
+    """
+    from tinyllm.kernels.cpu.strips import DEPTH, UNPACKED
+
+    K, N = matrix.shape
+    width = next((s for s in (64, 32, 16) if rows * min(K, DEPTH) * s <= UNPACKED), N)
+    strips = empty((-(-N // width), K, width), matrix.dtype)
+    for p, strip in enumerate(strips):
+        part = matrix[:, p * width : (p + 1) * width]
+        strip[:, : part.shape[1]] = part
+    return strips
+
+
+def with_product(make: Callable[[], T], matrix: Array, shares: int) -> tuple[T, Callable[[Array], Array]]:
+    """What `make` gives, and the product ``times(a) = a @ matrix`` for so many threads, each with rows of its own.
+
+    For several the matrix is cut into strips, while `make` works: a twelfth faster than large products. One alone
+    leaves the product to the other threads as well.
+    """
+    if shares == 1:
+        return make(), lambda a: matmul(a, matrix)
+    from tinyllm.kernels.cpu.strips import times_rows
+
+    steps: tuple[Callable[[], Any], ...] = (make, lambda: strips_of(matrix, _ROWS))
+    made, strips = threads.each(lambda step: step(), steps)
+
+    def times(a: Array) -> Array:
+        out = empty((len(a), matrix.shape[1]), a.dtype)
+        times_rows(a, strips, _ROWS, out)
+        return out
+
+    return made, times
+
+
 class Layer(NamedTuple):
     """What all threads share."""
 
@@ -43,19 +83,8 @@ class Layer(NamedTuple):
     rows: int  # the most sequences that a thread has
 
     def strips(self, matrix: Array) -> Array:
-        """A matrix (K, N) in strips of columns (N / S, K, S), as wide as products with so many rows allow.
-
-        What is beyond column N is not written.
-        """
-        from tinyllm.kernels.cpu.strips import DEPTH, UNPACKED
-
-        K, N = matrix.shape
-        width = next((s for s in (64, 32, 16) if self.rows * min(K, DEPTH) * s <= UNPACKED), N)
-        strips = empty((-(-N // width), K, width), matrix.dtype)
-        for p, strip in enumerate(strips):
-            part = matrix[:, p * width : (p + 1) * width]
-            strip[:, : part.shape[1]] = part
-        return strips
+        """A matrix in strips that suit products with the states of a thread's sequences."""
+        return strips_of(matrix, self.rows)
 
 
 class Share(NamedTuple):
@@ -101,13 +130,14 @@ def compiled(
     ) -> tuple[Array, Any]:
         (T, B, _), H = x.shape, weight_hh.shape[1]
         grain = max(_FEWEST, _THREAD_WORTH // (T * weight_hh.size))
-        rows = -(-B // max(1, min(threads.get_num_threads(), B // grain)))
-        run = forward(Layer(weight_hh, contiguous(bias_ih), contiguous(bias_hh), reverse, rows), **settings)
+        shares = max(1, min(threads.get_num_threads(), B // grain))
+        layer = Layer(weight_hh, contiguous(bias_ih), contiguous(bias_hh), reverse, -(-B // shares))
+        run, times = with_product(lambda: forward(layer, **settings), weight_ih.T, shares)
         out = empty((T + len(state) - 1, B, H), x.dtype)
 
         def work(begin: int, end: int) -> tuple[int, int, Any]:
             share = Share.of(begin, end, x, lengths, state)
-            a = matmul(_by_rows(share.x), weight_ih.T).reshape(T, end - begin, -1)
+            a = times(_by_rows(share.x)).reshape(T, end - begin, -1)
             out[:, begin:end], kept = run(a, share)
             return begin, end, kept
 
@@ -129,7 +159,8 @@ def compiled(
         **settings: Any,
     ) -> tuple[Array | None, ...]:
         rows = max(end - begin for begin, end, _ in saved)
-        run = backward(Layer(weight_hh, bias_ih, bias_hh, reverse, rows), **settings)
+        layer = Layer(weight_hh, bias_ih, bias_hh, reverse, rows)
+        run, times = with_product(lambda: backward(layer, **settings), weight_ih, len(saved))
         dx = empty(x.shape, x.dtype) if needs[0] else None
 
         def work(piece: tuple[int, int, Any]) -> tuple[Array | None, ...]:
@@ -137,7 +168,7 @@ def compiled(
             share, y = Share.of(begin, end, x, lengths, state), contiguous(out[: len(x), begin:end])
             da, du, dstate = run(contiguous(g[:, begin:end]), y, kept, share)
             before = states_before(y, share.state[0], reverse)
-            mine, *others = cotangents(needs, share.x, weight_ih, before, da, du, dstate)
+            mine, *others = cotangents(needs, times, share.x, before, da, du, dstate)
             if dx is not None:
                 dx[:, begin:end] = mine
             return tuple(others)

@@ -119,7 +119,7 @@ def kernel(step: Callable[..., tuple[State, Any]], back: Callable[..., tuple[Arr
                 passed = tuple(xp.where(alive, p, a) for p, a in zip(passed, arrived, strict=True))
             dstate = (passed[0] + du[t] @ weight_hh, *passed[1:])
         before = states_before(out[:T], state[0], reverse)
-        return cotangents(needs, x, weight_ih, before, da, du, dstate)
+        return cotangents(needs, lambda rows: matmul(rows, weight_ih), x, before, da, du, dstate)
 
     return Kernel(forward, vjp)
 
@@ -132,16 +132,19 @@ def states_before(states: Array, first: Array, reverse: bool) -> Array:
 
 def cotangents(
     needs: tuple[bool, ...],
+    to_inputs: Callable[[Array], Array],
     x: Array,
-    weight_ih: Array,
     before: Array,
     da: Array,
     du: Array,
     dstate: State,
 ) -> tuple[Array | None, ...]:
-    """All cotangents in the order of the arguments; the weights' are products over all times and sequences."""
+    """All cotangents in the order of the arguments; the weights' are products over all times and sequences.
+
+    ``to_inputs(rows)`` multiplies those of a, (R, G H), by the matrix of the inputs.
+    """
     a_rows, u_rows, x_rows, h_rows = (d.reshape(-1, d.shape[-1]) for d in (da, du, x, before))
-    dx = matmul(a_rows, weight_ih).reshape(x.shape) if needs[0] else None
+    dx = to_inputs(a_rows).reshape(x.shape) if needs[0] else None
     dweight_ih = matmul(a_rows.T, x_rows) if needs[1] else None
     dweight_hh = matmul(u_rows.T, h_rows) if needs[2] else None
     dbias_ih = a_rows.sum(axis=0)
