@@ -28,6 +28,7 @@ from tinyllm.autograd.tape import gradients
 from tinyllm.profile import Limits
 
 LOOPS, SMALL, NUMPY, TORCH, JAX = "naive loops", "small operations", "NumPy", "PyTorch eager", "JAX jit"
+ADDED, APART = "add and layer_norm", "one after the other"
 ROWS, COLUMNS, VOCAB = 8192, 1024, 8192
 HEADS, TIME, DIM = 12, 512, 64
 PARAMETERS = 10_000_000
@@ -113,6 +114,15 @@ CONCEPTS = {
         0.0,
         (8.0 * N, 12.0 * N),
     ),
+    ADDED: Concept(
+        lambda: [floats(ROWS, COLUMNS), floats(ROWS, COLUMNS), floats(COLUMNS), floats(COLUMNS)],
+        lambda x, y, w, b: tl.add_layer_norm(x, y, COLUMNS, w, b)[1],
+        lambda torch, x, y, w, b: torch.nn.functional.layer_norm(x + y, (COLUMNS,), w, b),
+        lambda jax, x, y, w, b: _jax_norm(jax, x + y, w, b),
+        None,
+        0.0,
+        (16.0 * N, 12.0 * N),
+    ),
     "gelu with bias": Concept(
         lambda: [floats(ROWS, COLUMNS), floats(COLUMNS)],
         lambda x, b: tl.gelu(x, "tanh", bias=b),
@@ -172,7 +182,9 @@ def cases_of(quick: bool, only: str | None) -> dict[str, Case]:
         concept = CONCEPTS[name]
         for i, direction in enumerate(("forward", "backward")):
             rungs = [SMALL, NUMPY, TORCH]
-            if i == 0:
+            if name == ADDED:
+                rungs = [APART, TORCH]
+            elif i == 0:
                 rungs = [LOOPS] * (concept.loops is not None) + rungs + [JAX]
             size = {"concept": name, "backward": bool(i)}
             work = f"{name}, {direction}"
@@ -198,6 +210,13 @@ def numpy(threads: int, concept: str, backward: bool) -> Step:
     """The same operations on their NumPy kernels."""
     settings.backend = "numpy"  # for as long as this process lives
     return ours(threads, concept, backward)
+
+
+def apart(threads: int, concept: str, backward: bool) -> Step:
+    """A sum, and then its norm."""
+    arrays = [tl.tensor(a, requires_grad=True) for a in CONCEPTS[concept].inputs()]
+    x, y, w, b = arrays
+    return _step(lambda: tl.layer_norm(x + y, COLUMNS, w, b), arrays, backward)
 
 
 def small(threads: int, concept: str, backward: bool) -> Step:
@@ -255,7 +274,7 @@ def loops(threads: int, concept: str, backward: bool) -> tuple[Step, float]:
     return step, 1 / CONCEPTS[concept].loop_share
 
 
-SIDES = {OURS: ours, LOOPS: loops, SMALL: small, NUMPY: numpy, TORCH: pytorch, JAX: jax_jit}
+SIDES = {OURS: ours, APART: apart, LOOPS: loops, SMALL: small, NUMPY: numpy, TORCH: pytorch, JAX: jax_jit}
 
 
 def main() -> None:

@@ -33,6 +33,11 @@ def case(op: str, f: Callable[..., tl.Tensor], *arrays: np.ndarray) -> Case:
     return Case(op, f, arrays)
 
 
+def both(pair: tuple[tl.Tensor, tl.Tensor]) -> tl.Tensor:
+    """The two results of an operation as one."""
+    return tl.concatenate(pair, axis=-1)
+
+
 def away(*shape: int) -> np.ndarray:
     """Numbers of either sign, none near 0, another integer or the half of one."""
     rng = np.random.default_rng(next(_count))
@@ -311,6 +316,10 @@ CASES: list[Case] = [
     case("self_attention", lambda x: tl.self_attention(x, 2), away(2, 3, 12)),
     case("self_attention", lambda x: tl.self_attention(x, 1, is_causal=True, scale=0.7, attn_mask=LOWER[:, :3]), away(3, 6)),
     case("self_attention", lambda x, m: tl.self_attention(x, 2, m, 0.3, rng=np.random.default_rng(3)), away(1, 3, 6), away(2, 1, 3)),
+    case("add_layer_norm", lambda x, r, w, b: both(tl.add_layer_norm(x, r, (5,), w, b, eps=0.1)), away(3, 5), away(3, 5), away(5), away(5)),
+    case("add_layer_norm", lambda x, r: both(tl.add_layer_norm(x, r, 5, eps=0.1)), away(3, 5), away(1, 5)),
+    case("add_rms_norm", lambda x, r, w: both(tl.add_rms_norm(x, r, (2, 3), w, eps=0.1)), away(2, 2, 3), away(2, 2, 3), away(2, 3)),
+    case("add_rms_norm", lambda x: both(tl.add_rms_norm(x, x, 5, eps=0.1)), away(3, 5)),
 ]  # fmt: skip
 
 FUSED = set(tl.autograd.fused.__all__)

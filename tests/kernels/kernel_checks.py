@@ -76,6 +76,8 @@ def one_call_of_each(dtype: str) -> dict[str, np.ndarray]:
     x = draw(rows, cols)
     _, mean, rstd = run(norm.layer_norm, x, weight, bias, 1e-5, out=[x.shape, (rows,), (rows,)])
     run(norm.layer_norm_vjp, g, x, weight, mean, rstd, out=[x.shape, (cols,), (cols,)])
+    run(norm.add_layer_norm, x, g, weight, bias, 1e-5, out=[x.shape, x.shape, (rows,), (rows,)])
+    run(norm.add_rms_norm, x, g, weight, 1e-5, out=[x.shape, x.shape, (rows,)])
     _, rstd = run(norm.rms_norm, x, weight, 1e-5, out=[x.shape, (rows,)])
     run(norm.rms_norm_vjp, g, x, weight, rstd, out=[x.shape, (cols,)])
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from kernel_checks import DTYPES, SHAPES, assert_close, assert_vjp, poisoned
 
-from tinyllm.kernels.cpu.norm import layer_norm, layer_norm_vjp, rms_norm, rms_norm_vjp
+from tinyllm.kernels.cpu.norm import add_layer_norm, add_rms_norm, layer_norm, layer_norm_vjp, rms_norm, rms_norm_vjp
 
 EPS = 1e-5
 
@@ -79,6 +79,21 @@ def test_rms_norm_equals_the_definition(shape, dtype, rng):
     expected = (u - h * (u * h).mean(axis=1, keepdims=True)) * factor
     assert_close(dx, expected, ulps=32, scale=factor * (1 + h**2) * np.abs(u).max(axis=1, keepdims=True))
     assert_close(dweight, (g * h).sum(axis=0), scale=np.abs(g * h).sum(axis=0))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_sum_and_its_norm(shape, dtype, rng):
+    x, y, weight, bias = draw(shape, dtype, rng)
+    total, out, mean, rstd = (poisoned(*s, dtype=dtype) for s in (shape, shape, shape[:1], shape[:1]))
+    add_layer_norm(x, y, weight, bias, 0.1, total, out, mean, rstd)
+    np.testing.assert_array_equal(total, x + y)
+    for actual, expected in zip((out, mean, rstd), layer(total, weight, bias, 0.1), strict=True):
+        assert_close(actual, expected.astype(float), scale=64)
+    add_rms_norm(x, y, weight, 0.1, total, out, rstd)
+    np.testing.assert_array_equal(total, x + y)
+    for actual, expected in zip((out, rstd), rms(total, weight, 0.1), strict=True):
+        assert_close(actual, expected.astype(float), scale=64)
 
 
 def test_vjps_are_the_slopes(rng):

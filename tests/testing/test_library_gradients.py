@@ -32,6 +32,8 @@ CASES |= {name: (getattr(tl, name), POSITIVE, real(4) + 3) for name in TWO_ARGUM
 CASES |= {
     "add_along_axis": (lambda x: tl.add_along_axis(x, IDS, (2, 4), 1), real(2, 3)),
     "add_at": (lambda x: tl.add_at(x, (np.array([0, 2, 2]),), (4, 2)), real(3, 2)),
+    "add_layer_norm": (lambda x, w, b: tl.concatenate(tl.add_layer_norm(x, x * w, 4, w, b)), X, real(4), real(4)),
+    "add_rms_norm": (lambda x, w: tl.concatenate(tl.add_rms_norm(x, x * w, 4, w)), X, real(4)),
     "astype": (lambda x: tl.astype(tl.astype(x, "float32"), "float64") * 0 + x, X),
     "binary_cross_entropy_with_logits": (tl.binary_cross_entropy_with_logits, X, RNG.random((3, 4))),
     "broadcast_to": (lambda x: tl.broadcast_to(x, (2, 3, 4)), real(3, 1)),

@@ -172,10 +172,7 @@ def layer_norm(
     -----
     Source: Ba, Kiros and Hinton 2016, section 3.
     """
-    x, shape = _checked("layer_norm", x, normalized_shape, weight, bias)
-    weight = _filled(x, shape, 1) if weight is None else weight
-    bias = _filled(x, shape, 0) if bias is None else bias
-    return apply(_layer_norm_op, x, _as_dtype(weight, x), _as_dtype(bias, x), eps=eps)
+    return apply(_layer_norm_op, *_layer_norm_inputs(x, normalized_shape, weight, bias), eps=eps)
 
 
 def rms_norm(
@@ -195,10 +192,24 @@ def rms_norm(
     -----
     Source: Zhang and Sennrich 2019, eq. 4.
     """
-    x, shape = _checked("rms_norm", x, normalized_shape, weight)
+    x, weight = _rms_norm_inputs(x, normalized_shape, weight)
+    return apply(_rms_norm_op, x, weight, eps=float(np.finfo(x.dtype).eps) if eps is None else eps)
+
+
+def _layer_norm_inputs(
+    x: Operand, normalized_shape: int | Sequence[int], weight: Operand | None, bias: Operand | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    x, shape = _checked("layer_norm", x, normalized_shape, weight, bias)
     weight = _filled(x, shape, 1) if weight is None else weight
-    eps = float(np.finfo(x.dtype).eps) if eps is None else eps
-    return apply(_rms_norm_op, x, _as_dtype(weight, x), eps=eps)
+    bias = _filled(x, shape, 0) if bias is None else bias
+    return x, _as_dtype(weight, x), _as_dtype(bias, x)
+
+
+def _rms_norm_inputs(
+    x: Operand, normalized_shape: int | Sequence[int], weight: Operand | None
+) -> tuple[Tensor, Tensor]:
+    x, shape = _checked("rms_norm", x, normalized_shape, weight)
+    return x, _as_dtype(_filled(x, shape, 1) if weight is None else weight, x)
 
 
 def _checked(

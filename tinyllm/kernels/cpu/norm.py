@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinyllm.kernels.cpu.compile import Array, inline_in_order, jit
+from tinyllm.kernels.cpu.compile import Array, inline, inline_in_order, jit
 
 
 @inline_in_order
@@ -25,26 +25,54 @@ def _reciprocal_root(one: float, x: float) -> float:
     return one / np.sqrt(x)
 
 
+@inline
+def _layer_norm_row(row, weight, bias, eps, y):
+    """Mean of a row and its 1 / sqrt(var + eps), after the row has been normalised into `y`."""
+    one, size = row.dtype.type(1), row.dtype.type(row.size)
+    total = row.dtype.type(0)
+    for j in range(row.size):
+        total += row[j]
+    centre = total / size
+    squares = row.dtype.type(0)
+    for j in range(row.size):
+        deviation = row[j] - centre
+        squares += deviation * deviation
+    factor = _reciprocal_root(one, squares / size + row.dtype.type(eps))
+    for j in range(row.size):
+        y[j] = (row[j] - centre) * factor * weight[j] + bias[j]
+    return centre, factor
+
+
+@inline
+def _rms_norm_row(row, weight, eps, y):
+    """1 / sqrt(mean of x^2 + eps) of a row, after the row has been normalised into `y`."""
+    one, size = row.dtype.type(1), row.dtype.type(row.size)
+    squares = row.dtype.type(0)
+    for j in range(row.size):
+        squares += row[j] * row[j]
+    factor = _reciprocal_root(one, squares / size + row.dtype.type(eps))
+    for j in range(row.size):
+        y[j] = row[j] * factor * weight[j]
+    return factor
+
+
 @jit
 def layer_norm(x: Array, weight: Array, bias: Array, eps: float, out: Array, mean: Array, rstd: Array) -> None:
     """Normalise each row of `x` (R, C) into `out`; its mean and 1 / sqrt(var + eps) go to `mean`, `rstd` (R,)."""
-    one, size = x.dtype.type(1), x.dtype.type(x.shape[1])
-    eps = x.dtype.type(eps)
     for i in range(x.shape[0]):
-        row, y = x[i], out[i]
-        total = x.dtype.type(0)
+        mean[i], rstd[i] = _layer_norm_row(x[i], weight, bias, eps, out[i])
+
+
+@jit
+def add_layer_norm(
+    x: Array, y: Array, weight: Array, bias: Array, eps: float, total: Array, out: Array, mean: Array, rstd: Array
+) -> None:
+    """`x` + `y` (R, C) into `total`, and that, normalised as `layer_norm` does, into `out`."""
+    for i in range(x.shape[0]):
+        x_row, y_row, row = x[i], y[i], total[i]
         for j in range(row.size):
-            total += row[j]
-        centre = total / size
-        squares = x.dtype.type(0)
-        for j in range(row.size):
-            deviation = row[j] - centre
-            squares += deviation * deviation
-        factor = _reciprocal_root(one, squares / size + eps)
-        mean[i] = centre
-        rstd[i] = factor
-        for j in range(row.size):
-            y[j] = (row[j] - centre) * factor * weight[j] + bias[j]
+            row[j] = x_row[j] + y_row[j]
+        mean[i], rstd[i] = _layer_norm_row(row, weight, bias, eps, out[i])
 
 
 @jit
@@ -81,17 +109,18 @@ def rms_norm(x: Array, weight: Array, eps: float, out: Array, rstd: Array) -> No
 
     1 / sqrt(mean x^2 + eps) of each goes to `rstd` (R,).
     """
-    one, size = x.dtype.type(1), x.dtype.type(x.shape[1])
-    eps = x.dtype.type(eps)
     for i in range(x.shape[0]):
-        row, y = x[i], out[i]
-        squares = x.dtype.type(0)
+        rstd[i] = _rms_norm_row(x[i], weight, eps, out[i])
+
+
+@jit
+def add_rms_norm(x: Array, y: Array, weight: Array, eps: float, total: Array, out: Array, rstd: Array) -> None:
+    """`x` + `y` (R, C) into `total`, and that, normalised as `rms_norm` does, into `out`."""
+    for i in range(x.shape[0]):
+        x_row, y_row, row = x[i], y[i], total[i]
         for j in range(row.size):
-            squares += row[j] * row[j]
-        factor = _reciprocal_root(one, squares / size + eps)
-        rstd[i] = factor
-        for j in range(row.size):
-            y[j] = row[j] * factor * weight[j]
+            row[j] = x_row[j] + y_row[j]
+        rstd[i] = _rms_norm_row(row, weight, eps, out[i])
 
 
 @jit
