@@ -327,7 +327,7 @@ _KEPT = 18
 
 
 def step_bytes(model: GPT, settings: Settings) -> int:
-    """About the memory of the arrays of a training step: parameters, the optimiser's moments, gradients, activations."""
+    """About the memory of a training step: parameters, the optimiser's moments, gradients, activations."""
     config = model.config
     P, C, V = model.num_parameters(), config.n_embd, config.vocab_size
     tokens = settings.batch_size * settings.block_size // settings.accumulate
