@@ -228,7 +228,7 @@ def test_gpt2_vocabulary(gpt2):
     assert gpt2.decode([15496, 50256, 995]) == "Hello world"
 
 
-@given(WRITABLE)
+@given(WRITABLE.filter(lambda text: "<|endoftext|>" not in text))  # that is a token as it stands
 def test_gpt2_merging_is_naive_merging(gpt2, text):
     naive = []
     for word in gpt2_split(text):
