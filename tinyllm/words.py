@@ -69,7 +69,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     near.add_argument("asked", nargs="+", metavar="WORD")
     near.add_argument("-n", type=int, default=10, metavar="N", help="how many (default: %(default)s)")
     like = asks("analogy", _analogy, "what is to C as B is to A")
-    like.add_argument("asked", nargs=3, metavar=("A", "B", "C"))
+    for name in "abc":
+        like.add_argument(name, metavar=name.upper())
     like.add_argument("-n", type=int, default=5, metavar="N", help="how many answers (default: %(default)s)")
     score = asks("evaluate", _evaluate, "analogies answered, and agreement with what people find similar")
     score.add_argument("--analogies", metavar="FILE", help="four words a line, as questions-words.txt")
@@ -146,7 +147,7 @@ def _neighbours(options: argparse.Namespace) -> None:
 
 
 def _analogy(options: argparse.Namespace) -> None:
-    a, b, c = options.asked
+    a, b, c = options.a, options.b, options.c
     found = _load(options).analogy(a, b, c, options.n)
     answers = ", ".join(f"{word} {cosine:.3f}" for word, cosine in found)
     _print(options, {"a": a, "b": b, "c": c, "answers": found}, [f"{a} : {b} = {c} : {answers}"])

@@ -1,5 +1,6 @@
 """The command line as a user meets it: what it prints, where, and with which exit code."""
 
+import argparse
 import json
 import math
 import os
@@ -511,6 +512,19 @@ def test_flags_may_stand_before_and_behind(capsys):
     for argv in (["--json", "test", "zz"], ["test", "--json", "zz"]):
         assert cli._parser().parse_args(["chapters", *argv]).json
     assert "did you mean '--full'" in fails(capsys, "chapters", "test", "--ful")
+
+
+def test_every_command_has_help():
+    def descend(parser):
+        assert parser.format_help().startswith(f"usage: {parser.prog}")
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                for part in action.choices.values():
+                    yield part.prog
+                    yield from descend(part)
+
+    commands = list(descend(cli._parser()))
+    assert {"tinyllm train", "tinyllm words analogy", "tinyllm course grade"} <= set(commands)
 
 
 def test_help_loads_neither_numba_nor_matplotlib():
