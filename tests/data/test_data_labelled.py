@@ -76,6 +76,47 @@ def test_what_is_left_out_is_said():
     assert "2 texts, 2 labels (x 1, y 1)" in str(found)
 
 
+SEVERAL = 'text,rude,sad,wet\n"rain, again",0,1,1\nsun,0.0,false,0\nget out,1,True,0\n'
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_labels_in_a_column_each_are_named_together(tmp_path, kind):
+    path = tmp_path / f"t.{kind}"
+    header, *rows = csv.reader(SEVERAL.splitlines())
+    objects = [dict(zip(header, row, strict=True)) for row in rows]
+    objects[0] |= {"rude": 0, "sad": True, "wet": 1.0}  # not everything in JSON is a string
+    path.write_text(SEVERAL if kind == "csv" else "\n".join(map(json.dumps, objects)))
+    labels = [e.label for e in read_labelled(path, label_column="rude, sad,wet").examples]
+    assert labels == ["sad|wet", "", "rude|sad"]
+    assert [e.label for e in read_labelled(path, label_column="wet,wet,rude").examples] == ["wet", "", "rude"]
+    with pytest.raises(DataError, match="no column 'grim'; it has text, rude, sad, wet"):
+        read_labelled(path, label_column="rude,grim")
+
+
+def test_a_column_whose_name_has_a_comma_is_one_column(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text('text,"a,b",a,b\none,x,0,1\ntwo,y,0,1\n')
+    assert [e.label for e in read_labelled(path, label_column="a,b").examples] == ["x", "y"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("t.csv", SEVERAL + "fog,0,2,0\n", "line 5: one of several label columns, 'sad' must hold 0 or 1, not '2'"),
+        ("t.csv", SEVERAL + "fog,0,0,\n", "line 5: .*'wet' must hold 0 or 1, not ''"),
+        ("t.csv", SEVERAL + "fog,0\n", "line 5: 2 columns, but 'wet' is column 4"),
+        ("t.jsonl", '{"text": "a", "rude": 0, "sad": null, "wet": 1}', "'text' must be a text and 'rude', 'sad'"),
+        ("t.jsonl", '{"text": "a", "rude": 0, "sad": 1}', "line 1: no column 'wet'; it has text, rude, sad"),
+    ],
+)
+def test_a_wrong_mark_is_named_with_its_line(tmp_path, name, content, said):
+    path = tmp_path / name
+    path.write_text(content)
+    with pytest.raises(DataError, match=said) as error:
+        read_labelled(path, label_column="rude,sad,wet")
+    assert str(path) in str(error.value)
+
+
 @pytest.mark.slow
 def test_a_million_rows_are_read_one_by_one(tmp_path):
     """Repetitions are left out, so what stays is small: the reading itself must not hold the file."""

@@ -11,7 +11,7 @@ from tinyllm import cli
 from tinyllm.data.labelled import Example, Labelled, read_labelled
 from tinyllm.errors import ConfigError, DataError
 from tinyllm.models import BERTForSequenceClassification
-from tinyllm.tasks.classification import ClassificationJob
+from tinyllm.tasks.classification import ClassificationJob, prepare_job
 from tinyllm.tasks.predict import Classifier
 from tinyllm.tasks.problems import MultiLabel, Regression, SingleLabel
 from tinyllm.tasks.use import evaluate
@@ -70,6 +70,22 @@ def test_several_labels_are_learnt_predicted_and_reported(folder, capsys):
     found.model.save_pretrained(silent)
     assert cli.main(["predict", str(silent), "plum"]) == 0
     assert capsys.readouterr().out.startswith("no label  (fruit 0.000, metal 0.000)")
+
+
+def test_labels_in_a_column_each_pose_the_same_problem(folder, capsys):
+    lines = [line.split("\t")[:2] for line in (folder / "texts.tsv").read_text().splitlines()[1:]]
+    columns = folder / "columns.csv"
+    rows = [f"{text},{int('fruit' in label)},{int('metal' in label)}" for text, label in lines]
+    columns.write_text("\n".join(["text,fruit,metal", *rows]))
+    jobs = [
+        prepare_job(Settings.make(SMALL | MULTI | {"data": str(folder / "texts.tsv")})),
+        prepare_job(Settings.make(SMALL | MULTI | {"data": str(columns), "label_column": "fruit,metal"})),
+    ]
+    assert jobs[0].labels == jobs[1].labels == ["fruit", "metal"]
+    assert jobs[0].fingerprint == jobs[1].fingerprint
+    command = ["predict", str(folder / "multi"), "--data", str(columns), "--label-column", "fruit,metal"]
+    assert cli.main(command) == 0
+    assert "micro avg" in capsys.readouterr().out
 
 
 def test_numbers_are_learnt_predicted_and_reported(folder, capsys):

@@ -17,6 +17,7 @@ from tinyllm.errors import ConfigError, DataError, nearest
 
 TEXT_NAMES = ("text", "sentence", "content", "message", "review", "question", "utterance")
 LABEL_NAMES = ("label", "category", "class", "intent", "target", "topic", "sentiment")
+_MARKS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
 _LONGEST_FIELD = 2**27  # characters of a cell; csv's own limit is 131,072, which a long document exceeds
 
 
@@ -64,7 +65,8 @@ def read_labelled(
         them plain or gzip), or a folder: a folder in it for each class with a file for each text, or a file for each
         class with a text on each line.
     text_column, label_column : str, optional
-        Names of the columns (or of the objects' keys); by default the first of those that are usual.
+        Names of the columns (or of the objects' keys); by default the first of those that are usual. Labels in a column
+        each, with a 1 where the text has it and a 0 where not, are named together: ``"a,b,c"``.
     encoding : str, optional
         By default UTF-8.
 
@@ -76,8 +78,8 @@ def read_labelled(
     Raises
     ------
     DataError
-        For a file that cannot be read or has no such column, a row with a column missing (its line is named), or data
-        with fewer than two classes.
+        For a file that cannot be read or has no such column, a row with a column missing or a mark that is neither 0
+        nor 1 (its line is named), or data with fewer than two classes.
     ConfigError
         For another kind of file.
     """
@@ -158,36 +160,50 @@ def _table(path: Path, kind: str, wanted: tuple[str, str], encoding: str | None)
             header = next(table, None)
             if header is None:
                 raise DataError(f"{path} is empty")
-            text, label = _columns(str(path), [name.strip() for name in header], wanted)
+            header = [name.strip() for name in header]
+            text, labels = _columns(str(path), header, wanted)
+            last, names = max(text, *labels), [header[i] for i in labels]
             for row in table:
                 if not row:
                     continue
-                if len(row) <= max(text, label):
-                    raise DataError(
-                        f"{path}, line {table.line_num}: {len(row)} columns, but {header[text]!r} and "
-                        f"{header[label]!r} are columns {text + 1} and {label + 1}"
-                    )
-                yield f"line {table.line_num}", row[text], row[label]
+                where = f"{path}, line {table.line_num}"
+                if len(row) <= last:
+                    raise DataError(f"{where}: {len(row)} columns, but {header[last]!r} is column {last + 1}")
+                yield f"line {table.line_num}", row[text], _label(where, names, [row[i] for i in labels])
     except csv.Error as error:
         raise DataError(f"{path}, line {table.line_num}: {error}") from error
     finally:
         csv.field_size_limit(before)
 
 
-def _columns(name: str, header: list[str], wanted: tuple[str, str]) -> tuple[int, int]:
-    """The places of the text and of the label among the columns."""
-    places = []
-    for asked, usual, flag in zip(wanted, (TEXT_NAMES, LABEL_NAMES), ("text-column", "label-column"), strict=True):
-        lower = [column.lower() for column in header]
+def _columns(name: str, header: list[str], wanted: tuple[str, str]) -> tuple[int, list[int]]:
+    """The places of the text and of the label, or of each label, among the columns."""
+    text, label = wanted
+    parts = [label] if label in header else [part.strip() for part in label.split(",")]
+    labels = list(dict.fromkeys(part for part in parts if part)) or [""]
+    sought = [(text, TEXT_NAMES, "text-column"), *((one, LABEL_NAMES, "label-column") for one in labels)]
+    lower, places = [column.lower() for column in header], []
+    for asked, usual, flag in sought:
         found = [asked] if asked in header else [] if asked else [n for n in usual if n in lower]
         if not found:
-            sought = repr(asked) if asked else f"called {', '.join(usual)}"
+            called = repr(asked) if asked else f"called {', '.join(usual)}"
             raise DataError(
-                f"{name}: no column {sought}; it has {', '.join(header)}"
+                f"{name}: no column {called}; it has {', '.join(header)}"
                 + ("" if asked else f"; name one with --{flag}")
             )
         places.append(header.index(asked) if asked else lower.index(found[0]))
-    return places[0], places[1]
+    return places[0], places[1:]
+
+
+def _label(where: str, names: list[str], cells: list[str]) -> str:
+    """What stands in the column of the label; of several columns, the names of those that are marked, ``a|c``."""
+    if len(cells) == 1:
+        return cells[0]
+    marks = [_MARKS.get(cell.strip().lower()) for cell in cells]
+    for name, cell, mark in zip(names, cells, marks, strict=True):
+        if mark is None:
+            raise DataError(f"{where}: one of several label columns, {name!r} must hold 0 or 1, not {cell!r}")
+    return "|".join(name for name, mark in zip(names, marks, strict=True) if mark)
 
 
 def _json_lines(path: Path, wanted: tuple[str, str], encoding: str | None) -> Iterator[tuple[str, str, str]]:
@@ -203,13 +219,14 @@ def _json_lines(path: Path, wanted: tuple[str, str], encoding: str | None) -> It
             if not isinstance(record, dict):
                 raise DataError(f"{where}: a JSON object was expected, got {line.strip()[:40]!r}")
             keys = list(record)
-            text, label = (keys[i] for i in _columns(where, keys, wanted))
-            said = record[label]
-            if isinstance(said, list) and all(isinstance(one, str) for one in said):
-                said = "|".join(said)  # as a table would have it
-            if not isinstance(record[text], str) or isinstance(said, dict | list | None):
-                raise DataError(f"{where}: {text!r} must be a text and {label!r} a label")
-            yield f"line {number}", record[text], str(said)
+            place, places = _columns(where, keys, wanted)
+            text, labels = keys[place], [keys[i] for i in places]
+            said = [record[label] for label in labels]
+            if len(said) == 1 and isinstance(said[0], list) and all(isinstance(one, str) for one in said[0]):
+                said = ["|".join(said[0])]  # as a table would have it
+            if not isinstance(record[text], str) or any(isinstance(one, dict | list | None) for one in said):
+                raise DataError(f"{where}: {text!r} must be a text and {', '.join(map(repr, labels))} a label")
+            yield f"line {number}", record[text], _label(where, labels, list(map(str, said)))
 
 
 def _folder(path: Path, encoding: str | None) -> Iterator[tuple[str, str, str]]:
