@@ -21,6 +21,7 @@ from tinyllm.models import (
     BERTForSequenceClassification,
     BERTForTokenClassification,
 )
+from tinyllm.models.bert_heads import mean_of_tokens
 
 HEADS = [
     BERTForMaskedLM,
@@ -131,6 +132,49 @@ def test_blocks_computed_again_give_the_same_gradients(rng):
     assert all((a == b).all() for a, b in zip(*gradients, strict=True))
 
 
+def pooled_by_mean(**settings):
+    return tiny_bert(BERTForSequenceClassification, classifier_pooling="mean", num_labels=3, **settings)
+
+
+def test_the_mean_is_over_the_tokens_whatever_the_padding(rng):
+    model = pooled_by_mean()
+    ids = rng.integers(1, 23, size=(3, 8))
+    lengths = np.array([8, 1, 5])
+    mask = (np.arange(8) < lengths[:, None]).astype(int)
+    means = []
+    for row, n in zip(ids, lengths, strict=True):
+        states = model.bert(row[None, :n]).last_hidden_state.data[0]
+        means.append(sum(states) / n)
+    expected = np.array(means) @ model.classifier.weight.data.T + model.classifier.bias.data
+    for padding in (0, 7):  # what stands there does not matter
+        padded = np.where(mask == 1, ids, padding)
+        np.testing.assert_allclose(model(padded, attention_mask=mask).logits.data, expected, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(model(ids[:1]).logits.data, expected[:1], rtol=0, atol=1e-12)
+    nothing = model(ids[:1], attention_mask=np.zeros((1, 8), int)).logits.data
+    np.testing.assert_array_equal(nothing[0], model.classifier.bias.data)
+
+
+@pytest.mark.parametrize("mask", [None, np.array([[1, 1, 1, 1], [1, 1, 0, 0], [0, 0, 0, 0]])])
+def test_the_derivative_of_the_mean_is_that_of_differences(rng, mask):
+    tl.testing.gradcheck(lambda x: mean_of_tokens(x, mask), rng.normal(size=(3, 4, 5)))
+
+
+def test_every_gradient_through_the_mean_is_that_of_differences(rng):
+    model = pooled_by_mean()
+    ids = np.array([[3, 1, 4], [2, 7, 0]])
+    batch = {"input_ids": ids, "attention_mask": np.array([[1, 1, 1], [1, 1, 0]]), "labels": np.array([2, 0])}
+    model.loss(batch).backward()
+    for name, p in model.named_parameters():
+        direction, value, h = rng.normal(size=p.shape), p.numpy(), 1e-5
+        losses = []
+        for sign in (1, -1):
+            p.assign_(value + sign * h * direction)
+            losses.append(model.loss(batch).item())
+        p.assign_(value)
+        found = (losses[0] - losses[1]) / (2 * h)
+        np.testing.assert_allclose(found, (p.grad.data * direction).sum(), rtol=1e-5, atol=1e-8, err_msg=name)
+
+
 @pytest.mark.parametrize("head", HEADS)
 def test_a_loss_without_labels_says_what_is_missing(head):
     model = tiny_bert(head)
@@ -228,6 +272,20 @@ def test_the_body_of_any_head_is_loaded(tmp_path):
         np.testing.assert_array_equal(body(ids).last_hidden_state.data, expected)
 
 
+def test_a_mean_needs_no_pooler_and_is_remembered(tmp_path):
+    tiny_bert(BERT).save_pretrained(tmp_path)
+    rng = np.random.default_rng(1)
+    model = BERTForSequenceClassification.from_pretrained(tmp_path, rng=rng, classifier_pooling="mean")
+    assert not any("pooler" in name for name in model.state_dict())
+    model.save_pretrained(tmp_path / "tuned")
+    assert json.loads((tmp_path / "tuned" / "config.json").read_text())["classifier_pooling"] == "mean"
+    loaded, ids = models.from_pretrained(tmp_path / "tuned"), np.array([[3, 1, 4]])
+    np.testing.assert_array_equal(loaded(ids).logits.data, model(ids).logits.data)
+    # The setting is of this head alone: others have the pooler that they need.
+    other = models.BERTForNextSentencePrediction.from_pretrained(tmp_path / "tuned", rng=rng)
+    assert other.bert.pooler is not None
+
+
 def test_old_names_and_buffers_are_understood(tmp_path):
     model = tiny_bert(BERTForPreTraining)
     model.save_pretrained(tmp_path)
@@ -278,6 +336,7 @@ def test_weights_that_do_not_fit_are_refused(tmp_path, change, said):
         ({"hidden_sise": 24}, "hidden_sise.*hidden_size"),
         ({"num_attention_heads": 5}, "num_attention_heads=5"),
         ({"problem_type": "ranking"}, "problem_type"),
+        ({"classifier_pooling": "max"}, "classifier_pooling must be one of cls, mean, got 'max'"),
         ({"pad_token_id": 23}, "pad_token_id=23"),
         ({"id2label": {"1": "a"}}, "id2label"),
     ],

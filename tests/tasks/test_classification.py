@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tinyllm import cli
+from tinyllm import cli, models
 from tinyllm.data.labelled import Example, Labelled
 from tinyllm.errors import CheckpointError, ConfigError, DataError
 from tinyllm.tasks.classification import ClassificationJob
@@ -112,6 +112,30 @@ def test_frozen_parts_stay_until_they_are_unfrozen():
 def test_lower_parts_move_at_a_share_of_the_rate():
     optimizer = job(layer_decay=0.5).optimizer()
     assert sorted(set(optimizer.shares), reverse=True) == [1.0, 0.5, 0.25]  # head and pooler, block, embeddings
+    assert sorted(set(job(head_rate=9.0).optimizer().shares), reverse=True) == [9.0, 1.0]
+
+
+def test_what_a_classifier_reads_is_what_its_start_was_trained_with(tmp_path):
+    models.BERT(job().model.config, rng=np.random.default_rng(0)).save_pretrained(tmp_path)
+    job().tokenizer.save(tmp_path)
+
+    def pooling(**settings):
+        return job(**settings).model.config.classifier_pooling
+
+    assert pooling() == pooling(start=str(tmp_path)) == "cls"
+    (tmp_path / "1_Pooling").mkdir()  # as sentence-transformers says it
+    (tmp_path / "1_Pooling" / "config.json").write_text('{"pooling_mode_mean_tokens": true}')
+    assert pooling(start=str(tmp_path)) == pooling(classifier_pooling="mean") == "mean"
+    assert pooling(start=str(tmp_path), classifier_pooling="cls") == "cls"
+
+
+def test_a_run_that_reads_the_mean_goes_on_reading_it(tmp_path, run):
+    settings = SMALL | {"data": str(run[1]), "classifier_pooling": "mean", "head_rate": 3.0}
+    result = train(Settings.make(settings), tmp_path / "mean")
+    assert result["metrics"]["accuracy %"] == 100
+    model = Classifier.open(tmp_path / "mean").model
+    assert (model.config.classifier_pooling, model.bert.pooler) == ("mean", None)
+    assert job(start=str(tmp_path / "mean")).model.config.classifier_pooling == "mean"
 
 
 def test_balanced_classes_weigh_alike():

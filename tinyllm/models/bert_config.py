@@ -20,6 +20,9 @@ _ONLY = {"is_decoder": False, "position_embedding_type": "absolute"}
 #: What the head of a sequence classifier can be trained for.
 PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
 
+#: What a sequence classifier reads of a text: its first token, through the pooler, or the mean of its tokens.
+POOLINGS = ("cls", "mean")
+
 
 @dataclass(frozen=True, kw_only=True)
 class BERTConfig:
@@ -64,6 +67,11 @@ class BERTConfig:
         What a sequence classifier's loss is: "regression", "single_label_classification" or
         "multi_label_classification". By default the labels decide: one label is a regression, whole numbers are
         classes, fractions are probabilities of several labels.
+    classifier_pooling : str
+        What a sequence classifier reads: "cls", the first token through the pooler, as `BertForSequenceClassification`
+        in transformers does; or "mean", the mean of the tokens that are no padding, for which there is no pooler.
+        The name is that of transformers' `ModernBertConfig`; its BERT does not know the setting, so a classifier with
+        "mean" is another function there.
 
     Raises
     ------
@@ -91,6 +99,7 @@ class BERTConfig:
     num_labels: int = 2
     id2label: Mapping[int, str] | None = None
     problem_type: str | None = None
+    classifier_pooling: str = "cls"
 
     def __post_init__(self) -> None:
         for name in (
@@ -122,6 +131,10 @@ class BERTConfig:
                 raise ConfigError(f"pad_token_id={self.pad_token_id} is outside the vocabulary of {self.vocab_size}")
         if self.problem_type is not None and self.problem_type not in PROBLEM_TYPES:
             raise ConfigError(f"problem_type must be one of {', '.join(PROBLEM_TYPES)}, got {self.problem_type!r}")
+        if self.classifier_pooling not in POOLINGS:
+            raise ConfigError(
+                f"classifier_pooling must be one of {', '.join(POOLINGS)}, got {self.classifier_pooling!r}"
+            )
         if self.id2label is not None and sorted(self.id2label) != list(range(self.num_labels)):
             raise ConfigError(
                 f"id2label must name the labels 0 to {self.num_labels - 1} (num_labels={self.num_labels}), "

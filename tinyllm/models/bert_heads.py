@@ -14,7 +14,7 @@ from tinyllm.autograd.tensor import Tensor
 from tinyllm.models.bert import BERT, Dense
 from tinyllm.models.bert_config import BERTConfig
 from tinyllm.models.bert_folder import PretrainedBERT
-from tinyllm.models.inputs import IGNORED, integers
+from tinyllm.models.inputs import IGNORED, integers, mask_of
 from tinyllm.models.output import ModelOutput, PreTrainingOutput, SpanOutput
 from tinyllm.nn import LayerNorm, Module, activation, init
 
@@ -32,7 +32,7 @@ class Head(PretrainedBERT):
     """
 
     targets: ClassVar[tuple[str, ...]] = ("labels",)
-    pooled: ClassVar[bool] = False  # whether the head reads the pooler's vector
+    pooled: bool = False  # whether the head reads the pooler's vector
 
     def __init__(self, config: BERTConfig, *, rng: np.random.Generator, dtype: DTypeLike = np.float32) -> None:
         self.config = config
@@ -59,6 +59,17 @@ class Head(PretrainedBERT):
         """What a classifier reads."""
         p = self.config.classifier_dropout
         return dropout(x, self.config.hidden_dropout_prob if p is None else p, self.training)
+
+
+def mean_of_tokens(x: Tensor, mask: np.ndarray | None) -> Tensor:
+    """(B, T, C) -> (B, C): the mean over the tokens that `mask` (B, T) marks, all of them without one.
+
+    Source: Reimers and Gurevych 2019, "Sentence-BERT", section 3.
+    """
+    if mask is None:
+        return x.mean(axis=1)
+    share = mask / np.maximum(mask.sum(axis=1, keepdims=True), 1)  # (B, T); a text of padding alone has none
+    return (x * share[..., None].astype(x.dtype)).sum(axis=1)
 
 
 def _classes(name: str, labels: ArrayLike | Tensor, shape: tuple[int, ...]) -> np.ndarray:
@@ -247,11 +258,14 @@ class BERTForSequenceClassification(Head):
     """BERT with a classifier of whole texts: what `BertForSequenceClassification` is in transformers.
 
     What is learned follows ``config.problem_type``: one class of several, any number of labels, or numbers (a
-    regression).
+    regression). What the classifier reads follows ``config.classifier_pooling``: the first token, or the mean of all.
     """
 
     architecture = "BertForSequenceClassification"
-    pooled = True
+
+    def __init__(self, config: BERTConfig, *, rng: np.random.Generator, dtype: DTypeLike = np.float32) -> None:
+        self.pooled = config.classifier_pooling == "cls"
+        super().__init__(config, rng=rng, dtype=dtype)
 
     def _add_head(self, rng: np.random.Generator, dtype: DTypeLike) -> None:
         self.classifier = Dense(self.config.hidden_size, self.config.num_labels, self.config, rng, dtype)
@@ -281,7 +295,11 @@ class BERTForSequenceClassification(Head):
             `logits` (B, num_labels); `loss` where there are labels: F-CE, the binary F-CE of every label, or F-MSE.
         """
         out = self.bert(input_ids, attention_mask, token_type_ids, position_ids, output_hidden_states)
-        logits = self.classifier(self._dropped(out.pooler_output))  # (B, num_labels)
+        x = out.pooler_output
+        if x is None:
+            states = out.last_hidden_state
+            x = mean_of_tokens(states, mask_of(attention_mask, states.shape[:2]))
+        logits = self.classifier(self._dropped(x))  # (B, num_labels)
         return ModelOutput(logits, None if labels is None else self._loss_of(logits, labels), out.hidden_states)
 
     def _loss_of(self, logits: Tensor, labels: ArrayLike | Tensor) -> Tensor:

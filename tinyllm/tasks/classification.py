@@ -167,7 +167,7 @@ class ClassificationJob(Job):
                 chosen = [p for p in part if (p.ndim >= 2) == matrices]
                 if chosen:
                     groups.append({"params": chosen, "weight_decay": decay})
-                    shares.append(settings.layer_decay**depth)
+                    shares.append(settings.layer_decay**depth if depth else settings.head_rate)
         return LayerwiseAdamW(groups, shares, lr=settings.lr, betas=(settings.beta1, settings.beta2))
 
     def begin(self, step: int) -> None:
@@ -276,10 +276,14 @@ def _model(settings: Settings, problem: Problem, texts: list[str], folder: Path 
         "hidden_dropout_prob": settings.dropout,
         "attention_probs_dropout_prob": settings.dropout,
     }
+    if settings.classifier_pooling:
+        about["classifier_pooling"] = settings.classifier_pooling
     if settings.start:
-        from tinyllm.sentences.encoder import packaged_folder
+        from tinyllm.sentences.encoder import MEAN, packaged_folder, poolings
 
         start = folder or (packaged_folder() if settings.start == MINILM else Path(settings.start))
+        if poolings(start) == [MEAN]:  # such weights were trained for the mean of the tokens: their pooler was not
+            about = {"classifier_pooling": "mean", **about}
         model = BERTForSequenceClassification.from_pretrained(start, rng=rng, **about)
         before = task_of(start)
         if (before.get("labels"), before.get("problem", problem.name)) != (labels, problem.name):

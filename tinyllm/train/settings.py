@@ -69,6 +69,12 @@ class Settings:
     )
     unfreeze: int = setting(-1, "classification: the step at which they begin to learn after all; -1: never", -1)
     layer_decay: float = setting(1.0, "classification: each part's rate over that of the part above it", 0.0, 1.0)
+    head_rate: float = setting(1.0, "classification: the rate of the head (and the pooler) over lr", 0.0)
+    classifier_pooling: str = setting(
+        "",
+        "classification: cls, the first token, or mean, of all tokens; else what start was trained with, or cls",
+        choices=("", "cls", "mean"),
+    )
     class_weights: str = setting(
         "no", "classification: balanced: rare classes count for as much as frequent ones", choices=("no", "balanced")
     )
@@ -78,7 +84,9 @@ class Settings:
         choices=("single_label_classification", "multi_label_classification", "regression"),
     )
     text_column: str = setting("", "classification: the column of the texts (default: text, sentence, ...)")
-    label_column: str = setting("", "classification: the column of the labels (default: label, category, ...)")
+    label_column: str = setting(
+        "", "classification: the column of the labels (default: label, category, ...); a,b,c: of 0 or 1 for each label"
+    )
 
     steps: int = setting(2500, "optimiser steps", 1)
     batch_size: int = setting(16, "windows per step", 1, 2**20)
