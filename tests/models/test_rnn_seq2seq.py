@@ -6,6 +6,7 @@ import pytest
 import tinyllm as tl
 from tinyllm.errors import ConfigError
 from tinyllm.models import RNNEncoderDecoder, RNNEncoderDecoderConfig
+from tinyllm.testing import gradcheck
 
 KINDS = {
     "plain": {"attention": "none", "plain": True},
@@ -61,6 +62,51 @@ def test_a_token_does_not_see_those_after_it(kind, batch, rng):
     after = model(**source, decoder_input_ids=ids).logits.data
     np.testing.assert_array_equal(before[:, :3], after[:, :3])
     assert (before[:, 3:] != after[:, 3:]).all()
+
+
+@pytest.mark.parametrize("kind", ["bahdanau", "luong"])
+def test_the_gradient_is_the_finite_difference(kind):
+    model = tiny(kind, src_vocab_size=4, tgt_vocab_size=4, embedding_size=1, hidden_size=2)
+    source = {"input_ids": [[3, 1, 2], [2, 3, 0]], "attention_mask": np.array([[1, 1, 1], [1, 1, 0]])}
+    parts = dict(model.named_modules())
+    weights = {n: p.numpy() for n, p in model.named_parameters() if "weight_hh" not in n and "bias" not in n}
+
+    def loss(*given):
+        for name, weight in zip(weights, given, strict=True):
+            module, _, attribute = name.rpartition(".")
+            vars(parts[module])[attribute] = weight  # what is computed cannot be assigned as a parameter
+        return model(**source, labels=[[3, 2], [1, -100]]).loss
+
+    gradcheck(loss, *weights.values())
+
+
+@every_kind
+def test_token_by_token_is_the_same_as_all_at_once(kind, batch, rng):
+    model = tiny(kind)
+    ids = rng.integers(0, 10, (3, 5))
+    source = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    memory, cache = model.encode(**source), model.new_cache()
+    seen = {"encoder_outputs": memory, "attention_mask": batch["attention_mask"], "cache": cache}
+    one_by_one = [model(decoder_input_ids=ids[:, t : t + 1], **seen).logits.data for t in range(5)]
+    at_once = model(**source, decoder_input_ids=ids).logits.data
+    np.testing.assert_allclose(np.concatenate(one_by_one, axis=1), at_once, atol=1e-13)
+
+
+@pytest.mark.parametrize("kind", ["bahdanau", "luong"])
+def test_the_first_steps_do_not_nail_the_attention_to_one_place(kind, rng):
+    """While no more is learnt than which tokens are frequent, each place is looked at."""
+    config = RNNEncoderDecoderConfig(src_vocab_size=200, tgt_vocab_size=200, attention=kind)
+    model = RNNEncoderDecoder(config, rng=rng)
+    opt = tl.optim.Adam(model.parameters(), lr=1e-3)
+    for _ in range(15):
+        labels = np.minimum(rng.geometric(0.1, (16, 6)) + 2, 199)
+        loss = model.loss({"input_ids": rng.integers(3, 200, (16, 8)), "labels": labels})
+        opt.zero_grad()
+        loss.backward()
+        opt.step()
+    weights = model.alignment(rng.integers(3, 200, (16, 8)), labels)
+    entropy = -(weights * np.log(weights + 1e-30)).sum(axis=-1)
+    assert entropy.mean() > 0.3 * np.log(8)
 
 
 @every_kind

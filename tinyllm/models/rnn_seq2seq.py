@@ -4,7 +4,9 @@ Without it, all that the writer knows of the source is the state that it begins 
 et al. 2014). With it, the writer looks at the whole source before each token:
 
     bahdanau:  score = v tanh(W s_(t-1) + U h_j), before the step, whose input the mixture becomes part of
-    luong:     score = s_t W h_j, after the step; tanh(W_c [mixture, s_t]) is what is scored, without going back in
+    luong:     score = s_t W h_j / sqrt(H), after the step; tanh(W_c [mixture, s_t]) is what is scored, without going
+               back in. The root is not Luong's but Vaswani's: without it a few steps of Adam make a sum of H products
+               so large that the attention falls upon one place, where its gradient is 0.
 """
 
 from __future__ import annotations
@@ -161,7 +163,7 @@ class Attend(Module):
             both = ops.tanh(ops.expand_dims(self.query(state), 2) + ops.expand_dims(keys, 1))  # (B, T, S, H)
             scores = self.score(both)[..., 0]
         else:
-            scores = state @ keys.mT  # (B, T, S)
+            scores = state @ keys.mT / math.sqrt(keys.shape[-1])  # (B, T, S)
         if hidden is not None:
             scores = ops.masked_fill(scores, hidden, -math.inf)
         weights = softmax(scores)
@@ -197,9 +199,11 @@ class RNNEncoderDecoder(EncoderDecoder):
     ) -> None:
         C, H = config.embedding_size, config.hidden_size
         self.config = config
-        self.src_embedding = Table(config.src_vocab_size, C, C**-0.5, rng, dtype)
+        # Of size 1: from smaller numbers the first states hardly differ by what was read, and attention that has
+        # nothing to tell its places by falls upon one of them within a few steps, and stays there.
+        self.src_embedding = Table(config.src_vocab_size, C, 1.0, rng, dtype)
         shared = config.share_embeddings
-        self.tgt_embedding = self.src_embedding if shared else Table(config.tgt_vocab_size, C, C**-0.5, rng, dtype)
+        self.tgt_embedding = self.src_embedding if shared else Table(config.tgt_vocab_size, C, 1.0, rng, dtype)
         self.drop = Dropout(config.dropout, rng)
         self.encoder = GRU(C, H, 1, not config.plain, rng=rng, dtype=dtype)
         if config.plain:
