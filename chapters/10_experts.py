@@ -170,7 +170,7 @@ print(f"two experts of eight {1e3 * seconds[2]:.1f} ms, all eight {1e3 * seconds
 #
 # Who is chosen is a decision, and has no derivative: a little more score changes nobody's place, almost everywhere.
 # How much the chosen count does have one. With $y = \sum_e G_e o_e$, $G$ the softmax of the kept scores $s$, and $g$
-# the gradient of $y$, let $d_e = g \cdot o_e$ be how much the loss would like more of expert $e$. Chapter 02 has the
+# the gradient of $y$, let $d_e = g \cdot o_e$ be how much the loss would like more of expert $e$. Chapter 05 has the
 # way through a softmax:
 #
 # $$\frac{\partial L}{\partial s_e} = G_e \Big(d_e - \sum_j G_j d_j\Big).$$

@@ -59,8 +59,9 @@ formula("F-ATTN")
 #
 # ## By hand
 #
-# Let the sentence pass two layers, both with the weights above. Where does the second "sat" come from? The word with
-# index $t$ is made half of itself and half of what it looks at; what it looks at was made likewise, one layer before.
+# Let the sentence pass two layers, both with the weights above. What is "sat" made of after the second? In each layer
+# the word with index $t$ is made half of itself and half of what it looks at; what it looks at was made likewise, one
+# layer before.
 
 # %%
 half = [[0.5 * A[t][s] + (0.5 if s == t else 0.0) for s in range(6)] for t in range(6)]

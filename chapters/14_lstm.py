@@ -114,8 +114,8 @@ for t, x in enumerate(words):
 # %% [markdown]
 # ## Step through
 #
-# One step of an LSTM with two units, in small operations. Look for the two ways that lead from the old memory to the
-# new one's gradient: the product with f, and nothing else. The state h has to pass the weights; c does not.
+# One step of an LSTM with two units, in small operations. Look for what lies between the old memory and
+# the new one: the product with f and a sum, and nothing else. The state h has to pass the weights; c does not.
 
 # %%
 rng = np.random.default_rng(0)
@@ -417,8 +417,9 @@ print([law.law for law in report.checks if law.status == "failed"], report.likel
 # which it can only fill up; Jozefowicz, Zaremba and Sutskever (2015) tried ten thousand variants and found that a
 # forget bias of 1 was worth as much as any. Greff and others (2017), *LSTM: a search space odyssey*, agree. Merity,
 # Keskar and Socher (2018) show how far a well regularised LSTM gets as a language model. State-space models and linear
-# attention have brought the fixed-size state back. To read next: chapter 15, where one recurrent network reads and
-# another writes, and attention is invented to join them.
+# attention have brought the fixed-size state back. To read next: Bahdanau, Cho and Bengio (2015), where one
+# recurrent network reads, another writes, and attention is invented to join them; chapter 15 does the same without
+# recurrence.
 #
 # ## Summary
 #
