@@ -20,7 +20,7 @@ from tinyllm.viz import draw_tape, loss_curve, step_backward
 #
 # A model has a million numbers in it, and one number, the loss, says how bad it is. In which direction should each of
 # the million be moved? One could nudge them one by one and measure: a million runs for one step. There is a way that
-# takes about as long as *two* runs, for any number of parameters. Here is the idea in one picture: a small
+# takes about as long as *three* runs, for any number of parameters. Here is the idea in one picture: a small
 # computation, drawn with the values that go down (blue) and the gradients that come back up (orange).
 
 # %%
@@ -195,7 +195,7 @@ from tinyllm.data import load
 
 text = " ".join(document.text for document in load("stdlib-prose").documents)[: budget(full=400_000, fast=20_000)]
 alphabet = sorted(set(text))
-ids = np.array([alphabet.index(c) for c in alphabet])[np.searchsorted(alphabet, list(text))]
+ids = np.searchsorted(alphabet, list(text))
 V = len(alphabet)
 optimum = NGram(2, V, smoothing="mle").fit(ids).loss(ids)
 print(f"{len(ids):,} characters, {V} different; the counted optimum is {optimum:.4f} nats per character")
@@ -332,7 +332,7 @@ print(examine(suspicious, "unbroadcast").likely[0])
 #
 # * Write down what was computed; walk back; each operation turns its output's gradient into its inputs'.
 # * What is used several times gets several gradients, and they add up: that is broadcasting's sum, too.
-# * The cost is that of a few forward passes, for any number of parameters.
+# * The cost is that of three forward passes or so, for any number of parameters.
 # * Differences are for checking.
 #
 # ## Glossary

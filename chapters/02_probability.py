@@ -28,8 +28,7 @@ from tinyllm.viz import draw_tape, step_backward
 
 prose = prepare(Settings.make())  # divided by package: no page is in both parts
 train, held_out = prose.train.tokens, prose.held_out.tokens
-characters = budget(full=len(train), fast=200_000)
-train, held_out = train[:characters], held_out[: characters // 10]
+train, held_out = train[: budget(full=None, fast=200_000)], held_out[: budget(full=None, fast=20_000)]
 V = prose.tokenizer.vocab_size
 print(f"{len(train):,} characters to count, {len(held_out):,} to be judged by, {V} different ones")
 
@@ -60,8 +59,9 @@ print()
 formula("F-CE")
 
 # %% [markdown]
-# Three sentences of the documents cannot be taken literally; the errata above say which. The first is worth a number.
-# If $N$ counted samples and $y_i$ were the label, a sample of class 0 would cost nothing, however wrong the model:
+# Three things that the documents say of cross-entropy cannot be taken literally: its errata above. The first is worth
+# a number. If $N$ counted samples and $y_i$ were the label, a sample of class 0 would cost nothing, however wrong the
+# model:
 
 # %%
 labels, predicted = [0, 1, 2], [0.01, 0.5, 0.9]  # "label times log of the predicted probability"
@@ -101,7 +101,7 @@ print(f"cross-entropy {mean:.4f} nats = {mean / np.log(2):.4f} bits per token, p
 # knows nothing about two symbols has perplexity 2. The loops of the registry say the same:
 
 # %%
-print(f"{language_model.perplexity([np.log(p[token]) for token in text]):.4f}")
+print(f"{language_model.perplexity([-np.log(p[token]) for token in text]):.4f}")
 
 # %% [markdown]
 # ## Step through

@@ -175,8 +175,8 @@ print(f"dropout  differs from the loops by less than 1e-12: {np.abs(dropped - lo
 # \frac{\partial L}{\partial x_j} = \sum_i w_{ij}\, g_i\, \phi'(z_i) .$$
 #
 # The slopes are $\tanh' = 1 - \tanh^2$, $\sigma' = \sigma (1 - \sigma)$, and for ReLU 1 or 0. The last sum has one
-# term for each *output*: on the way back the variance is kept by weights of variance $1 / n_{out}$. Xavier takes the
-# mean of both wishes. By hand, by the tape, by differences:
+# term for each *output*: on the way back the variance is kept by weights of variance $1 / n_{\mathrm{out}}$. Xavier
+# takes the mean of both wishes. By hand, by the tape, by differences:
 
 # %%
 W, X, g = rng.normal(size=(4, 3)), rng.normal(size=3), rng.normal(size=4)

@@ -261,6 +261,9 @@ digits = [str(d) for d in question[0]]
 show(attention_map(heads, digits[PLACES:], digits, title="second layer: rows write, columns are read"))
 
 # %% [markdown]
+# Each row looks, in one head at least, at the digit that it writes, where that stands in the question. Nobody said so:
+# the examples did.
+#
 # ## Exercises
 #
 # Write each function; `check` tells you what is right, what is wrong, and the likely mistake. `hint("name")` helps on.

@@ -20,9 +20,9 @@ from tinyllm.viz import distributions, draw_tape, step_backward
 # ## The question
 #
 # Attention moves information between positions. A language model is a stack of dozens of such layers. Why does a deep
-# stack of good layers not train, unless something is added and something is divided? This picture is the answer that we
-# shall reach: the loss of the same small model, deeper and deeper, in three versions. It is drawn by this chapter's
-# experiment; the cell below defines the three, and you can read it as the definition of everything that follows.
+# stack of good layers not train, unless something is added and something is divided? The answer will be a picture,
+# drawn by this chapter's experiment: the loss of the same small model, deeper and deeper, in three versions. The cell
+# below defines the three, and you can read it as the definition of everything that follows.
 
 # %%
 rng = np.random.default_rng(0)
@@ -253,7 +253,8 @@ show(figure)
 
 # %% [markdown]
 # Why? Look at what passes through the untrained stacks. With the stream, every layer adds a little to what is there;
-# without it, each replaces what came in, and after a dozen layers hardly anything of the token is left.
+# without it, each replaces what came in, and soon the positions resemble one another: what told the tokens apart is
+# lost. (Post-norm normalises the stream itself: twelve such layers want a warm-up, and no run here has one.)
 
 # %% tags=["experiment"]
 for kind in ("pre-norm", "no residual"):
@@ -339,7 +340,7 @@ print([check.law for check in report.checks if check.status == "failed"], report
 # ## What the field reports
 #
 # The original paper put the norm after the sum and needed a learning rate that warms up; GPT-2 moved it before, and
-# every larger model since keeps the stream clean. Xiong and others (2020), *On Layer Normalization in the Transformer
+# most larger models since keep the stream clean. Xiong and others (2020), *On Layer Normalization in the Transformer
 # Architecture*, say why in terms of gradients. To read next: Ba, Kiros and Hinton (2016) on LayerNorm; then chapter 07,
 # where the block becomes a GPT.
 #

@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("jupytext", reason="the chapters' tools need pip install 'tinyllm[chapters]'")
 
-from tinyllm.course import exercises
+from tinyllm.course import exercises, formula
 from tinyllm.course.build import as_bytes, faults, same_but_for_rounding
 from tinyllm.course.execute import CellError, Outcome, in_process
 from tinyllm.course.files import ChapterError, read, sources
@@ -16,6 +16,7 @@ from tinyllm.course.form import form_faults
 from tinyllm.course.grade import as_csv, grade
 from tinyllm.course.student import TO_DO, edition, without_solutions
 from tinyllm.errors import DataError
+from tinyllm.formulas import all_formulas
 
 SOURCES = sources()
 
@@ -28,6 +29,12 @@ def test_every_chapter_keeps_the_form(source):
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
 def test_every_notebook_was_made_from_its_source(source):
     assert faults(source) == []
+
+
+@pytest.mark.parametrize("entry", [entry for entry in all_formulas() if entry.latex], ids=lambda entry: entry.id)
+def test_every_formula_can_be_drawn(entry, capsys):
+    formula(entry.id, printed=True)
+    assert "\\" not in capsys.readouterr().out  # what matplotlib cannot typeset is printed as LaTeX
 
 
 def test_the_form_is_checked(tmp_path):

@@ -195,7 +195,8 @@ ENTRIES = (
         kind="formula",
         title="Accuracy, precision, recall, F1; BLEU; perplexity",
         latex=(
-            r"P = \frac{tp}{tp + fp}, \quad R = \frac{tp}{tp + fn}, \quad F_1 = \frac{2 P R}{P + R}, \quad "
+            r"P = \frac{\mathrm{tp}}{\mathrm{tp} + \mathrm{fp}}, \quad "
+            r"R = \frac{\mathrm{tp}}{\mathrm{tp} + \mathrm{fn}}, \quad F_1 = \frac{2 P R}{P + R}, \quad "
             r"\mathrm{BLEU} = \min\left(1, e^{1 - r/c}\right) \exp\left(\frac{1}{N} \sum_{n=1}^{N} \log p_n\right)"
         ),
         meaning=(

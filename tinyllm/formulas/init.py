@@ -91,8 +91,9 @@ ENTRIES = (
         kind="formula",
         title="Xavier and He initialisation",
         latex=(
-            r"W \sim U\left[-\sqrt{\frac{6}{n_{in} + n_{out}}}, \sqrt{\frac{6}{n_{in} + n_{out}}}\right], \quad "
-            r"W \sim N\left(0, \frac{2}{n_{in}}\right)"
+            r"W \sim U\left[-\sqrt{\frac{6}{n_{\mathrm{in}} + n_{\mathrm{out}}}}, "
+            r"\sqrt{\frac{6}{n_{\mathrm{in}} + n_{\mathrm{out}}}}\right], \quad "
+            r"W \sim N\left(0, \frac{2}{n_{\mathrm{in}}}\right)"
         ),
         meaning=(
             "A sum of n random terms has n times their variance, so the weights of a layer with n inputs must have "

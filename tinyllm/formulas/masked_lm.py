@@ -108,7 +108,7 @@ ENTRIES = (
         title="Masked and autoregressive language modelling",
         latex=(
             r"L_{\mathrm{MLM}} = -\frac{1}{|M|} \sum_{t \in M} \log p(x_t \mid x_{\setminus M}), \quad "
-            r"L_{\mathrm{AR}} = -\frac{1}{T-1} \sum_{t=1}^{T-1} \log p(x_{t+1} \mid x_{\le t})"
+            r"L_{\mathrm{AR}} = -\frac{1}{T-1} \sum_{t=1}^{T-1} \log p(x_{t+1} \mid x_{\leq t})"
         ),
         meaning=(
             "Text asks its own questions. Autoregressive (GPT): what comes next, given all before. Masked (BERT): what "
