@@ -60,8 +60,8 @@ def trained(layers: int, channels: int, steps: int, ids: tuple[np.ndarray, np.nd
         "channels": channels,
         "parameters": blocks,
         "tokens": trainer.at.tokens,
-        "loss": tl.train.mean_loss(model, tl.data.eval_windows(ids[1], TIME, 64)),
-        "seconds": time.perf_counter() - begin,
+        "loss": round(tl.train.mean_loss(model, tl.data.eval_windows(ids[1], TIME, 64)), 4),
+        "seconds": round(time.perf_counter() - begin, 0),
     }
 
 
