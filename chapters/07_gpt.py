@@ -220,7 +220,7 @@ for place in np.ndindex(E.shape):
     nudge = np.zeros_like(E)
     nudge[place] = 1e-5
     by_differences[place] = (loss_of(tl.tensor(E + nudge)) - loss_of(tl.tensor(E - nudge))).item() / 2e-5
-print("rows: the, cat, sat, on, mat\n", np.round(np.concatenate([way_out, way_in, by_hand], axis=1), 4))
+print("rows: the, cat, sat, on, mat; way out, way in, sum\n", np.round(np.hstack([way_out, way_in, by_hand]), 4))
 print(f"by tape         differs by {np.abs(E_tape.grad.data - by_hand).max():.0e}")
 print(f"by differences  differs by less than 1e-9: {np.abs(by_differences - by_hand).max() < 1e-9}")
 print(f"one part alone  differs by {min(np.abs(by_differences - part).max() for part in (way_out, way_in)):.2f}")
