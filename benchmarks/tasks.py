@@ -35,9 +35,12 @@ _RECURRENT: dict[str, dict[str, Any]] = {
     "RNN with attention (Luong)": {"model": "rnn-luong"},
 }
 _ALL = _RECURRENT | _TRANSFORMER
+# On pairs set aside from the training pairs, recurrent models did better with more dropout than the task's, the
+# Transformer did not.
+_TRANSLATORS = {name: model | {"dropout": 0.3} for name, model in _RECURRENT.items()} | _TRANSFORMER
 MODELS: dict[str, dict[str, dict[str, Any]]] = dict.fromkeys(PAIR_TASKS, _TRANSFORMER) | {
     "question-answering": {"BERT": {"model": "bert"}},
-    "translation": _ALL,
+    "translation": _TRANSLATORS,
     "pronunciation": _ALL,
     "summarisation": _TRANSFORMER | {"Transformer that may copy": {"model": "pointer"}},
 }

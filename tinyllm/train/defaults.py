@@ -25,7 +25,7 @@ _SEQUENCES = _PAIRS | {"n_layer": 2, "n_embd": 64, "block_size": 24, "batch_size
 DEFAULTS: dict[str, dict[str, Any]] = {
     "language-model": {"optimizer": "muon"},
     "translation": _PAIRS
-    | {"data": "jupyterlab-fr", "tokenizer": "bpe", "vocab_size": 2000, "dropout": 0.3, "lr": 2e-3},
+    | {"data": "jupyterlab-fr", "tokenizer": "bpe", "vocab_size": 2000, "dropout": 0.1, "lr": 2e-3},
     "summarisation": _PAIRS
     | {
         "data": "stdlib-docstrings",
