@@ -112,7 +112,13 @@ def test_frozen_parts_stay_until_they_are_unfrozen():
 def test_lower_parts_move_at_a_share_of_the_rate():
     optimizer = job(layer_decay=0.5).optimizer()
     assert sorted(set(optimizer.shares), reverse=True) == [1.0, 0.5, 0.25]  # head and pooler, block, embeddings
-    assert sorted(set(job(head_rate=9.0).optimizer().shares), reverse=True) == [9.0, 1.0]
+    new = job(lr=0.5, head_lr=4.5)
+    optimizer = new.optimizer()
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == len(list(new.model.parameters()))
+    fast = [g["params"] for g, share in zip(optimizer.param_groups, optimizer.shares, strict=True) if share == 9]
+    assert fast == [[new.model.classifier.weight], [new.model.classifier.bias]]
+    with pytest.raises(ConfigError, match="head_lr rises and falls with lr, which is 0"):
+        job(lr=0.0, head_lr=1.0).optimizer()
 
 
 def test_what_a_classifier_reads_is_what_its_start_was_trained_with(tmp_path):
@@ -130,7 +136,7 @@ def test_what_a_classifier_reads_is_what_its_start_was_trained_with(tmp_path):
 
 
 def test_a_run_that_reads_the_mean_goes_on_reading_it(tmp_path, run):
-    settings = SMALL | {"data": str(run[1]), "classifier_pooling": "mean", "head_rate": 3.0}
+    settings = SMALL | {"data": str(run[1]), "classifier_pooling": "mean", "head_lr": 0.03}
     result = train(Settings.make(settings), tmp_path / "mean")
     assert result["metrics"]["accuracy %"] == 100
     model = Classifier.open(tmp_path / "mean").model

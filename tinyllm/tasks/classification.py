@@ -160,14 +160,19 @@ class ClassificationJob(Job):
             raise ConfigError(
                 f"a classifier is trained with adamw, whose rates differ by layer, not {settings.optimizer}"
             )
+        if settings.head_lr and not settings.lr:
+            raise ConfigError("head_lr rises and falls with lr, which is 0: to train the head alone, freeze the rest")
         groups, shares = [], []
-        top = [p for p in self.model.parameters() if not any(p is q for part in self._parts for q in part)]
-        for depth, part in enumerate([top, *reversed(self._parts)]):
+        head_share = settings.head_lr / settings.lr if settings.head_lr else 1.0
+        pooler = self.model.bert.pooler
+        top = [] if pooler is None else list(pooler.parameters())
+        layers = [(settings.layer_decay**depth, part) for depth, part in enumerate([top, *reversed(self._parts)])]
+        for share, part in [(head_share, list(self.model.classifier.parameters())), *layers]:
             for matrices, decay in ((True, settings.weight_decay), (False, 0.0)):
                 chosen = [p for p in part if (p.ndim >= 2) == matrices]
                 if chosen:
                     groups.append({"params": chosen, "weight_decay": decay})
-                    shares.append(settings.layer_decay**depth if depth else settings.head_rate)
+                    shares.append(share)
         return LayerwiseAdamW(groups, shares, lr=settings.lr, betas=(settings.beta1, settings.beta2))
 
     def begin(self, step: int) -> None:
@@ -276,7 +281,7 @@ def _model(settings: Settings, problem: Problem, texts: list[str], folder: Path 
         "hidden_dropout_prob": settings.dropout,
         "attention_probs_dropout_prob": settings.dropout,
     }
-    if settings.classifier_pooling:
+    if settings.classifier_pooling != "auto":
         about["classifier_pooling"] = settings.classifier_pooling
     if settings.start:
         from tinyllm.sentences.encoder import MEAN, packaged_folder, poolings

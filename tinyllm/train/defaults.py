@@ -62,8 +62,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "dialogue": _PAIRS | {"data": "chatterbot-en", "tokenizer": "bpe", "vocab_size": 1500, "dropout": 0.1},
 }
 
-#: What `tinyllm finetune` changes of the task's settings: weights that know something are moved gently.
-FINETUNE: dict[str, Any] = {"lr": 1e-4, "layer_decay": 0.9, "steps": 300, "warmup": 30}
+#: What `tinyllm finetune` changes of the task's settings: weights that know something move gently, a new head fast.
+FINETUNE: dict[str, Any] = {"lr": 1e-4, "head_lr": 1e-2, "layer_decay": 0.9, "steps": 300, "warmup": 30}
 
 # Recurrent encoder-decoders learn fastest at a higher rate than Transformers do.
 _RECURRENT: dict[str, Any] = {"lr": 4e-3}

@@ -69,11 +69,11 @@ class Settings:
     )
     unfreeze: int = setting(-1, "classification: the step at which they begin to learn after all; -1: never", -1)
     layer_decay: float = setting(1.0, "classification: each part's rate over that of the part above it", 0.0, 1.0)
-    head_rate: float = setting(1.0, "classification: the rate of the head (and the pooler) over lr", 0.0)
+    head_lr: float = setting(0.0, "classification: largest learning rate of the head, which is new; 0: that of lr", 0.0)
     classifier_pooling: str = setting(
-        "",
-        "classification: cls, the first token, or mean, of all tokens; else what start was trained with, or cls",
-        choices=("", "cls", "mean"),
+        "auto",
+        "classification: cls, the first token is read, or mean, all are; auto: as start was trained, else cls",
+        choices=("auto", "cls", "mean"),
     )
     class_weights: str = setting(
         "no", "classification: balanced: rare classes count for as much as frequent ones", choices=("no", "balanced")
