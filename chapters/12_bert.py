@@ -206,6 +206,9 @@ for text in ("return true if the [MASK] exists.", "raise an [MASK] if the argume
     print(f"{text:<50}", ", ".join(tokenizer.id_to_token(i) for i in np.argsort(-scores)[:6]))
 
 # %% [markdown]
+# The frequent words, and not those that fit: so far it knows how often words occur, and little of what they mean. What
+# that is worth, the labels tell.
+#
 # **Fine-tuning.** A classifier on top of the same body, all of it trained on 40, 160 or 640 labelled docstrings; beside
 # it the same model from random weights, naive Bayes, and logistic regression over words and pairs of words. Two draws
 # of the labelled texts for each number.
