@@ -129,6 +129,28 @@ def test_the_loss_follows_the_problem(torch, transformers, tmp_path, num_labels,
         compare(torch, tiny_bert(type(ours), num_labels=1), theirs_of(transformers, ours, tmp_path), batch, 1e-9)
 
 
+def test_a_classifier_of_the_mean_is_their_body_and_modernberts_mean(torch, transformers, tmp_path, rng):
+    ours = tiny_bert(models.BERTForSequenceClassification, classifier_pooling="mean", num_labels=4)
+    ours.save_pretrained(tmp_path)
+    body = transformers.BertModel.from_pretrained(tmp_path, add_pooling_layer=False, attn_implementation="eager")
+    batch = a_batch(rng, HEADS["BERTForSequenceClassification"])
+    given = {name: torch.tensor(value) for name, value in batch.items()}
+    labels, mask = given.pop("labels"), given["attention_mask"].unsqueeze(-1)
+    states = body.eval()(**given).last_hidden_state
+    mean = (states * mask).sum(dim=1) / mask.sum(dim=1)
+    weight, bias = (torch.tensor(p.numpy()) for p in (ours.classifier.weight, ours.classifier.bias))
+    loss = torch.nn.functional.cross_entropy(mean @ weight.T + bias, labels)
+    loss.backward()
+    found = ours.loss(batch)
+    found.backward()
+    assert relative(found.item(), loss.item()) < 1e-9
+    own = {name: p.grad.data for name, p in ours.bert.named_parameters()}
+    gradients = {name: p.grad.numpy() for name, p in body.named_parameters()}
+    largest = max(np.abs(g).max() for g in gradients.values())
+    for name, g in gradients.items():
+        assert np.abs(own[name] - g).max() < 1e-9 * largest, name
+
+
 def test_an_answer_outside_the_input_counts_for_nothing(torch, transformers, tmp_path, rng):
     ours = tiny_bert(models.BERTForQuestionAnswering)
     theirs = theirs_of(transformers, ours, tmp_path)
