@@ -179,7 +179,7 @@ for name, x, y in (("last source", other_end, before), ("third target", source, 
 # ## The derivative
 #
 # Let $S = Q M^\top / \sqrt d$, $A = \mathrm{softmax}(S)$ row by row, $Y = A M$, and $G = \partial L / \partial Y$. As
-# values, $M$ gets $A^\top G$. The weights get $dA = G M^\top$, and through the softmax of chapter 02 the scores get
+# values, $M$ gets $A^\top G$. The weights get $dA = G M^\top$, and through the softmax of chapter 05 the scores get
 #
 # $$dS_{ij} = A_{ij} \Big( dA_{ij} - \sum_k A_{ik}\, dA_{ik} \Big), \qquad
 # \frac{\partial L}{\partial M} = A^\top G + \frac{1}{\sqrt d}\, dS^\top Q .$$
@@ -461,12 +461,12 @@ for name, small in (("honest", right), ("leaking", wrong)):
 # %% [markdown]
 # ## What the field reports
 #
-# On Multi30k, German to English, the same tutorial's models reach BLEU 13.8 (LSTM), 20.6 (GRU), 28.3 (GRU with
-# attention) and 36.5 (a Transformer of 9 million parameters): the table of our reference numbers, source
-# pytorch-seq2seq. Scores of different data or tokenisers are not comparable; Post (2018) is about that, and
-# `sacrebleu`, whose numbers ours equal to the printed digit, came of it. To read next: Vaswani and others (2017),
-# sections 3 and 5; Papineni and others (2002) on BLEU; Brown and others (1993) on model 1; Stahlberg and Byrne (2019):
-# the likeliest translation of all is often the empty one, so that beams are good *because* they search badly.
+# On Multi30k, German to English, the models of the tutorial pytorch-seq2seq reach BLEU 13.8 (LSTM), 20.6 (GRU), 28.3
+# (GRU with attention) and 36.5 (a Transformer of 9 million parameters): our reference numbers. Scores of different data
+# or tokenisers are not comparable; Post (2018) is about that, and `sacrebleu`, whose numbers ours equal to the printed
+# digit, came of it. To read next: Vaswani and others (2017), sections 3 and 5; Papineni and others (2002) on BLEU;
+# Brown and others (1993) on model 1; Stahlberg and Byrne (2019): the likeliest translation of all is often the empty
+# one, so that beams are good *because* they search badly.
 #
 # ## Summary
 #
