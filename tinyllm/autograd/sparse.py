@@ -10,17 +10,27 @@ from collections.abc import Callable
 
 import numpy as np
 
+from tinyllm import buffers
 from tinyllm.autograd import arrays
 from tinyllm.autograd.tensor import Array, Storage, Tensor
 
 
 class Sparse(Tensor):
-    """A tensor of zeros to which ``add_to(array)`` adds the rest. It is written out when somebody looks at it."""
+    """A tensor of zeros to which ``add_to(array)`` adds the rest. It is written out when somebody looks at it.
 
-    __slots__ = ("_dtype", "_shape", "_written", "add_to")
+    Where that can be done faster than by adding to zeros, `write` does it, in an array that holds anything.
+    """
 
-    def __init__(self, shape: tuple[int, ...], dtype: np.dtype, add_to: Callable[[Array], None]) -> None:
-        self._shape, self._dtype, self.add_to = shape, dtype, add_to
+    __slots__ = ("_dtype", "_shape", "_written", "add_to", "write")
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        dtype: np.dtype,
+        add_to: Callable[[Array], None],
+        write: Callable[[Array], None] | None = None,
+    ) -> None:
+        self._shape, self._dtype, self.add_to, self.write = shape, dtype, add_to, write
         self._written: Storage | None = None
         self.node = self.grad = None
         self._requires_grad = False
@@ -43,6 +53,10 @@ class Sparse(Tensor):
 
     def dense(self) -> Array:
         """All of it, in memory of its own."""
+        if self.write is not None:
+            array = buffers.empty(self._shape, self._dtype)
+            self.write(array)
+            return array
         array = arrays.zeros(self._shape, self._dtype)
         self.add_to(array)
         return array

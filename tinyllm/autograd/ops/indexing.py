@@ -45,7 +45,20 @@ def _add_where_taken(g: Tensor, y: Tensor, x: Tensor, index: Any) -> Tensor:
     array = g._storage.array
     if settings.recording or type(array) is not np.ndarray:
         return apply(_add_at, g, index=index, shape=x.shape)
-    return Sparse(x.shape, x.dtype, functools.partial(_add_values, index=index, g=array))
+    rows = index[0] if len(index) == 1 and isinstance(index[0], slice) and index[0].step in (None, 1) else None
+    return Sparse(
+        x.shape,
+        x.dtype,
+        functools.partial(_add_values, index=index, g=array),
+        functools.partial(_write_rows, rows=rows, g=array) if rows is not None else None,
+    )
+
+
+def _write_rows(out: Array, rows: slice, g: Array) -> None:
+    """`g` in some consecutive rows, and zeros in those before and after."""
+    begin, _, _ = rows.indices(len(out))
+    end = begin + len(g)
+    out[:begin], out[begin:end], out[end:] = 0, g, 0
 
 
 _getitem = primitive(
