@@ -203,8 +203,11 @@ _BLAS_ALONE = 200_000
 _DIVIDED_FROM = 6_000_000
 
 
-def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
-    """``a @ b``, the rows (or columns, or matrices of a stack) shared among the threads when there is enough work."""
+def matmul(a: Array, b: Array, out: Array | None = None, product: Callable[..., Any] = np.matmul) -> Array:
+    """``a @ b``, the rows (or columns, or matrices of a stack) shared among the threads when there is enough work.
+
+    What a thread does is ``product(a, b, out=out)`` with what it has of them.
+    """
     work = a.size * b.shape[-1]
     if work < _BLAS_ALONE or a.ndim < 2 or b.ndim < 2:
         return np.matmul(a, b, out=out)
@@ -214,14 +217,14 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
     whole = out
     with blas_on_caller():
         if work < _DIVIDED_FROM or get_num_threads() == 1:
-            return np.matmul(a, b, out=out)
+            return product(a, b, out=out)
         if out.ndim > 2 and len(out) >= get_num_threads():
             a, b = (np.broadcast_to(x, out.shape[:-2] + x.shape[-2:]) for x in (a, b))
-            parallel(lambda i, j: np.matmul(a[i:j], b[i:j], out=whole[i:j]), len(out))
+            parallel(lambda i, j: product(a[i:j], b[i:j], out=whole[i:j]), len(out))
         elif a.shape[-2] >= b.shape[-1]:
-            parallel(lambda i, j: np.matmul(a[..., i:j, :], b, out=whole[..., i:j, :]), a.shape[-2])
+            parallel(lambda i, j: product(a[..., i:j, :], b, out=whole[..., i:j, :]), a.shape[-2])
         else:
-            parallel(lambda i, j: np.matmul(a, b[..., i:j], out=whole[..., i:j]), b.shape[-1])
+            parallel(lambda i, j: product(a, b[..., i:j], out=whole[..., i:j]), b.shape[-1])
         return out
 
 

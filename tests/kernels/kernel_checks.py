@@ -114,24 +114,27 @@ def one_call_of_each(dtype: str) -> dict[str, np.ndarray]:
     for reverse in (False, True):
         x, w, g = draw(T, B, 4 * H), draw(1, H, 4 * H), draw(T, B, H)
         back, bias = w.swapaxes(1, 2).copy(), draw(4 * H)
-        y = x[:, :, :H].copy()
-        recurrent.rnn(w[:, :, :H].copy(), bias[:H], h, lengths, False, reverse, y)
+        y = poisoned(T, B, H, dtype=dtype)
+        inputs, w_ih = draw(T, B, 4), draw(1, 4, 4 * H)
+        made = np.zeros((0, B, 4), dtype), w_ih  # the products with the inputs, where they are in `x` already
+        recurrent.rnn(*made, w[:, :, :H].copy(), bias[:H], h, lengths, False, reverse, 0, x[:, :, :H].copy(), y)
         dx, dh = poisoned(T, B, H, dtype=dtype), np.zeros_like(h)
-        recurrent.rnn_vjp(g, y, back[:, :H].copy(), lengths, False, reverse, dx, dh)
+        recurrent.rnn_vjp(g, 0, y, back[:, :H].copy(), lengths, False, reverse, dx, dh)
         results.update({f"rnn {reverse} {n}": d for n, d in (("y", y), ("dx", dx), ("dh", dh))})
 
         y, memory, gates = poisoned(T, B, H, dtype=dtype), poisoned(T, B, H, dtype=dtype), x.copy()
-        recurrent.lstm(w, bias, h, c, lengths, reverse, y, memory, gates)
+        recurrent.lstm(inputs, w_ih, w, bias, h, c, lengths, reverse, 0, y, memory, gates)
         dx, dh, dc = poisoned(T, B, 4 * H, dtype=dtype), np.zeros_like(h), draw(*last)
-        recurrent.lstm_vjp(g, memory, gates, c, back, lengths, reverse, dx, dh, dc)
+        recurrent.lstm_vjp(g, 0, memory, gates, c, back, lengths, reverse, dx, dh, dc)
         found = {"y": y, "memory": memory, "gates": gates, "dx": dx, "dh": dh, "dc": dc}
         results.update({f"lstm {reverse} {n}": d for n, d in found.items()})
 
         y, news, gates = poisoned(T, B, H, dtype=dtype), poisoned(T, B, H, dtype=dtype), x[:, :, : 3 * H].copy()
-        strips = w[:, :, : 2 * H].copy(), w[:, :, 2 * H : 3 * H].copy()
-        recurrent.gru(*strips, bias[: 3 * H], draw(3 * H), h, lengths, reverse, y, gates, news)
+        strips = w_ih[:, :, : 3 * H].copy(), w[:, :, : 2 * H].copy(), w[:, :, 2 * H : 3 * H].copy()
+        biases = bias[: 3 * H], draw(3 * H)
+        recurrent.gru(inputs, *strips, *biases, h, lengths, reverse, 0, y, gates, news)
         dx, du, dh = poisoned(T, B, 3 * H, dtype=dtype), poisoned(T, B, 3 * H, dtype=dtype), np.zeros_like(h)
-        recurrent.gru_vjp(g, y, gates, news, h, back[:, : 3 * H].copy(), lengths, reverse, dx, du, dh)
+        recurrent.gru_vjp(g, 0, y, gates, news, h, back[:, : 3 * H].copy(), lengths, reverse, dx, du, dh)
         found = {"y": y, "gates": gates, "news": news, "dx": dx, "du": du, "dh": dh}
         results.update({f"gru {reverse} {n}": d for n, d in found.items()})
 

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from kernel_checks import DTYPES
 
 from tinyllm.autograd.fused.recurrent.compiled import strips_of
-from tinyllm.kernels.cpu.strips import DEPTH, UNPACKED, times_rows, times_strips
+from tinyllm.kernels.cpu.blocks import DEPTH, UNPACKED
+from tinyllm.kernels.cpu.strips import times_steps, times_strips
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -17,13 +18,14 @@ def test_the_product_is_that_of_the_whole_matrix(dtype, rows, depth, columns):
     a, w, out = (rng.normal(size=shape).astype(dtype) for shape in ((rows, depth), (depth, columns), (rows, columns)))
     for matrix in (w, np.asfortranarray(w)):
         strips = strips_of(matrix, rows)
-        fresh, in_pieces, more = np.full_like(out, np.nan), np.full_like(out, np.nan), out.copy()
+        fresh, more, steps = np.full_like(out, np.nan), out.copy(), np.zeros((2, rows + 2, columns), dtype)
         times_strips(a, strips, a.dtype.type(0), fresh)
         times_strips(a, strips, a.dtype.type(1), more)
-        times_rows(a, strips, 2, in_pieces)
+        times_steps(np.stack([a, 2 * a]), strips, 1, steps)
         close = {"rtol": 0, "atol": 1e-4 if dtype == "float32" else 1e-11}
         np.testing.assert_allclose(fresh, a @ w, **close)
-        np.testing.assert_allclose(in_pieces, a @ w, **close)
+        np.testing.assert_allclose(steps[:, 1:-1], [a @ w, 2 * a @ w], **close)
+        assert not steps[:, [0, -1]].any()  # the rows of others
         np.testing.assert_allclose(more, out + a @ w, **close)
 
 

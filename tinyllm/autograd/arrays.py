@@ -16,6 +16,7 @@ from tinyllm.autograd.settings import compiles
 Array = np.ndarray[Any, Any]
 
 LARGE = 1 << 14  # elements from which the memory of the result is worth a thought
+_BLOCKS_FROM = 2 * 10**6  # multiply-adds of a product that may be worth a kernel
 _DIVIDED_FROM = 1 << 20  # elements from which threads share the work: 150 us of one, while waking another costs 30
 
 
@@ -44,9 +45,27 @@ def _into(out: Array, function: np.ufunc, *arrays: Array) -> Array:
     return out
 
 
-def matmul(a: Array, b: Array) -> Array:
-    """``a @ b``; of another library's arrays in its own way."""
-    return threads.matmul(a, b) if type(a) is np.ndarray else a @ b
+def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
+    """``a @ b``; of another library's arrays in its own way, without `out`."""
+    if type(a) is not np.ndarray:
+        return a @ b
+    return threads.matmul(a, b, out, _in_blocks if _suits_blocks(a, b) else np.matmul)
+
+
+def _suits_blocks(a: Array, b: Array) -> bool:
+    """Whether `a` and `b` are matrices that a kernel multiplies faster than BLAS does on its own."""
+    if a.size * b.shape[-1] < _BLOCKS_FROM or not compiles(a):
+        return False
+    from tinyllm.kernels.cpu.blocks import suits
+
+    return suits(a, b)
+
+
+def _in_blocks(a: Array, b: Array, out: Array) -> Array:
+    from tinyllm.kernels.cpu.blocks import product
+
+    product(a, b, a.dtype.type(0), out)
+    return out
 
 
 _FEW = 4  # rows, up to which reading b takes longer than the arithmetic

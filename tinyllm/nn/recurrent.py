@@ -128,8 +128,8 @@ class _Recurrent(Module):
             x = ops.swapaxes(y, 0, 1)  # (B, T, D H)
             if ends is not None:
                 x = ops.where((np.arange(T) < ends[:, None])[:, :, None], x, 0.0)
-        stacked = tuple(ops.stack(list(s)) for s in zip(*last, strict=True))
-        return x, stacked[0] if self.states == 1 else stacked
+        final = tuple(s[0] if len(s) == 1 else ops.concatenate(list(s)) for s in zip(*last, strict=True))
+        return x, final[0] if self.states == 1 else final
 
     def _first(self, state: Any, x: Tensor) -> list[Tensor]:
         """The states to begin with, one Tensor (L D, B, H) for each kind."""
@@ -158,7 +158,7 @@ class _Recurrent(Module):
     def _read(
         self, x: Tensor, layer: int, reverse: int, state: list[Tensor], lengths: np.ndarray | None
     ) -> tuple[Tensor, ...]:
-        """One layer in one direction: states (T, B, H), and those after the last step (B, H)."""
+        """One layer in one direction: states (T, B, H), and those after the last step (1, B, H)."""
         raise NotImplementedError
 
 
@@ -188,7 +188,7 @@ class RNN(_Recurrent):
     ) -> tuple[Tensor, ...]:
         weights = self.weights(layer, reverse)
         y = fused.rnn(x, *weights, state[0], self.nonlinearity, lengths, bool(reverse))
-        return y, y[0 if reverse else -1]
+        return y, y[:1] if reverse else y[-1:]
 
 
 class LSTM(_Recurrent):
@@ -208,7 +208,7 @@ class LSTM(_Recurrent):
     ) -> tuple[Tensor, ...]:
         weights = self.weights(layer, reverse)
         both = fused.lstm(x, *weights, state[0], state[1], lengths, bool(reverse))  # (T + 1, B, H)
-        return both[:-1], both[0 if reverse else -2], both[-1]
+        return both[:-1], both[:1] if reverse else both[-2:-1], both[-1:]
 
 
 class GRU(_Recurrent):
@@ -226,4 +226,4 @@ class GRU(_Recurrent):
     ) -> tuple[Tensor, ...]:
         weights = self.weights(layer, reverse)
         y = fused.gru(x, *weights, state[0], lengths, bool(reverse))
-        return y, y[0 if reverse else -1]
+        return y, y[:1] if reverse else y[-1:]

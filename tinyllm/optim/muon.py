@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinyllm import threads
+from tinyllm.autograd.arrays import matmul
 from tinyllm.autograd.tensor import Array, namespace
 from tinyllm.optim.optimizer import Moved, Optimizer, Parameters
 
@@ -48,8 +49,8 @@ def orthogonalized(
     x = namespace(g).ascontiguousarray(g.T if tall else g)  # (n, m) with n <= m: the squares below are the small ones
     x = x / max(math.sqrt(float((x * x).sum())), eps)  # no singular value is above the Frobenius norm
     for _ in range(ns_steps):
-        gram = x @ x.T  # (n, n)
-        x = a * x + (b * gram + c * (gram @ gram)) @ x
+        gram = x @ x.T  # (n, n), symmetric: NumPy computes half of it
+        x = a * x + matmul(b * gram + c * matmul(gram, gram), x)
     return x.T if tall else x
 
 

@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from tinyllm import buffers, threads
+from tinyllm import buffers
 from tinyllm.autograd import ops
+from tinyllm.autograd.arrays import matmul
 from tinyllm.autograd.fused.cross_entropy import check_classes, cross_entropy
 from tinyllm.autograd.fused.linear import linear
 from tinyllm.autograd.fused.rows import divided
@@ -151,7 +152,7 @@ def _product(a: Array, b: Array, out: Array | None = None, more: bool = False) -
     if out is None:
         out = buffers.empty((a.shape[0], b.shape[1]), a.dtype)
     if not more:
-        return threads.matmul(a, b, out)
+        return matmul(a, b, out)
 
     def add(i: int, j: int) -> None:
         part = buffers.empty((_BLOCK, b.shape[1]), a.dtype)

@@ -21,12 +21,21 @@ _NAMES = {
 }
 
 
+# OpenBLAS's kernels, by the processors they are written for, that multiply small matrices where these lie.
+_UNPACKED_CORES = (b"skylakex", b"cooperlake", b"sapphirerapids")
+
+
 class Gemm(NamedTuple):
-    """Where sgemm and dgemm begin, and the bits of their integers; 0 bits where there is none."""
+    """Where sgemm and dgemm begin, and the bits of their integers; 0 bits where there is none.
+
+    Large matrices are copied into blocks that suit the innermost loop before they are multiplied. `unpacked` says that
+    products of at most some 10^6 multiply-adds are done without.
+    """
 
     sgemm: int
     dgemm: int
     bits: int
+    unpacked: bool
 
 
 def _libraries() -> Iterator[ctypes.CDLL]:
@@ -53,8 +62,18 @@ def find() -> Gemm:
                     ctypes.cast(getattr(library, name.format(letter)), ctypes.c_void_p).value for letter in "sd"
                 )
                 if sgemm and dgemm:
-                    return Gemm(sgemm, dgemm, bits)
-    return Gemm(0, 0, 0)
+                    return Gemm(sgemm, dgemm, bits, _core(library) in _UNPACKED_CORES)
+    return Gemm(0, 0, 0, False)
+
+
+def _core(library: ctypes.CDLL) -> bytes:
+    """The processor that OpenBLAS has chosen its kernels for; empty for another BLAS."""
+    for name in ("scipy_openblas_get_corename64_", "scipy_openblas_get_corename", "openblas_get_corename"):
+        if hasattr(library, name):
+            function = getattr(library, name)
+            function.restype = ctypes.c_char_p
+            return bytes(function()).lower()
+    return b""
 
 
 FOUND = find()

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from tinyllm.kernels.cpu.blocks import matmul
 from tinyllm.kernels.cpu.compile import Array, jit
-from tinyllm.kernels.cpu.gemm import gemm
 from tinyllm.kernels.cpu.mathfn import exp
 
 TILE = 16  # rows and columns of a matrix that are transposed at once: a number known when the loops are compiled
@@ -53,11 +53,11 @@ def norm(x: Array, weight: Array, eps: float, out: Array, begin: int, end: int) 
 @jit
 def project(x: Array, weights: tuple[Array, ...], out: Array, begin: int, end: int) -> None:
     """Rows `begin` to `end` of the products of all `weights`, one below the other, with x (C, tokens)."""
-    one, zero, first = x.dtype.type(1), x.dtype.type(0), 0
+    zero, first = x.dtype.type(0), 0
     for weight in weights:
         i, j = max(begin - first, 0), min(end - first, weight.shape[0])
         if i < j:
-            gemm(one, weight[i:j], x, zero, out[first + i : first + j])
+            matmul(weight[i:j], x, zero, out[first + i : first + j])
         first += weight.shape[0]
 
 
@@ -97,7 +97,7 @@ def add_product(x: Array, weight: Array, y: Array, out: Array, begin: int, end: 
     """Rows `begin` to `end` of ``out = x + weight y``."""
     one = x.dtype.type(1)
     out[begin:end] = x[begin:end]
-    gemm(one, weight[begin:end], y, one, out[begin:end])
+    matmul(weight[begin:end], y, one, out[begin:end])
 
 
 @jit
@@ -105,8 +105,8 @@ def gate(x: Array, weights: tuple[Array, Array], out: Array, begin: int, end: in
     """Rows `begin` to `end` of ``silu(w_gate x) * (w_up x)``, the inner channels of the gated network."""
     one, zero = x.dtype.type(1), x.dtype.type(0)
     up = np.empty((end - begin, x.shape[1]), x.dtype)
-    gemm(one, weights[0][begin:end], x, zero, out[begin:end])
-    gemm(one, weights[1][begin:end], x, zero, up)
+    matmul(weights[0][begin:end], x, zero, out[begin:end])
+    matmul(weights[1][begin:end], x, zero, up)
     for c in range(end - begin):
         row, other = out[begin + c], up[c]
         for t in range(row.size):

@@ -5,17 +5,19 @@
     lstm:  c' = s(f) c + s(i) tanh(g);  h' = s(o) tanh(c')     i, f, g, o the quarters of a + u
     gru:   h' = (1 - z) n + z h;  n = tanh(a_n + r u_n)        r, z = s(a + u)
 
-What the inputs contribute is made before, for all times at once, without its bias, and lies where the gates will be: at
-each step one product with the state is added to it, and then one pass over the gates of each sequence, which are in the
-first level of cache then, opens them in place. Backward goes the other way: gates' cotangents, one product with W to
-the state before, and at the end, by the caller, one product over all times for W itself.
+At each step the products with the inputs and with the state are added up where the gates will be, and then one pass
+over the gates of each sequence, which are in the first level of cache then, opens them in place. Where the products
+with the inputs were made before, for all times at once, they lie there at first, and `x` has no steps. Backward goes
+the other way: gates' cotangents, one product with W to the state before, and at the end, by the caller, one product
+over all times for W itself.
 
 The passes are split into loops over two to four arrays, which is what the compiler can prove to be apart, and so turns
 into vector instructions.
 
 A sequence that has ended (`lengths`) keeps its state; its gates are 0, and cotangents pass to the step before.
 
-Arrays are in the order of time, (T, B, channels).
+Arrays are in the order of time, (T, B, channels). A call does the B sequences that are given with their first states.
+The states of all, `out`, and their cotangents `g` are whole arrays, in which these sequences begin at `begin`.
 """
 
 from __future__ import annotations
@@ -75,40 +77,47 @@ def product(a, b, out):
 
 @jit
 def rnn(
+    x: Array,
+    strips_ih: Array,
     strips: Array,
     bias: Array,
     h0: Array,
     lengths: Array,
     relu: bool,
     reverse: bool,
+    begin: int,
+    a: Array,
     out: Array,
 ) -> None:
-    """States `out` (T, B, H), which hold W_ih x at first.
+    """States `out` (T, whole batch, H) from x (T, B, I); `a` (T, B, H) is overwritten.
 
-    `strips` are those of W^T, the bias is (H,), and h0 (B, H) is the first state.
+    `strips_ih` and `strips` are those of W_ih^T and W_hh^T, the bias is (H,), and h0 (B, H) is the first state.
     """
-    zero, one, T = h0.dtype.type(0), h0.dtype.type(1), out.shape[0]
+    zero, one, T, B = h0.dtype.type(0), h0.dtype.type(1), a.shape[0], len(h0)
     h = h0
     for step in range(T):
         t = moment(step, T, reverse)
-        y = out[t]
-        times_strips(h, strips, one, y)
-        for b in range(len(h0)):
-            row = out[t, b]
+        if len(x):
+            times_strips(x[t], strips_ih, zero, a[t])
+        times_strips(h, strips, one, a[t])
+        for b in range(B):
+            row, new_h = a[t, b], out[t, begin + b]
             if t >= lengths[b]:
-                row[:] = h[b]
+                new_h[:] = h[b]
             elif relu:
                 for j in range(row.size):
                     value = row[j] + bias[j]
-                    row[j] = zero if value < 0 else value
+                    new_h[j] = zero if value < 0 else value
             else:
-                tanhs(bias, row)
-        h = y
+                for j in range(row.size):
+                    new_h[j] = tanh(row[j] + bias[j])
+        h = out[t, begin : begin + B]
 
 
 @jit
 def rnn_vjp(
     g: Array,
+    begin: int,
     out: Array,
     strips: Array,
     lengths: Array,
@@ -121,11 +130,11 @@ def rnn_vjp(
 
     `strips` are those of W.
     """
-    zero, one, T = g.dtype.type(0), g.dtype.type(1), g.shape[0]
+    zero, one, T = g.dtype.type(0), g.dtype.type(1), dx.shape[0]
     for step in range(T):
         t = moment(step, T, not reverse)
-        for b in range(g.shape[1]):
-            d, y, carry, arrived = dx[t, b], out[t, b], dh[b], g[t, b]
+        for b in range(dx.shape[1]):
+            d, y, carry, arrived = dx[t, b], out[t, begin + b], dh[b], g[t, begin + b]
             for j in range(carry.size):
                 carry[j] += arrived[j]
             if t >= lengths[b]:
@@ -146,27 +155,33 @@ def rnn_vjp(
 
 @jit
 def lstm(
+    x: Array,
+    strips_ih: Array,
     strips: Array,
     bias: Array,
     h0: Array,
     c0: Array,
     lengths: Array,
     reverse: bool,
+    begin: int,
     out: Array,
     memory: Array,
     gates: Array,
 ) -> None:
-    """States `out` and `memory` (T, B, H) and open gates `gates` (T, B, 4 H), which hold W_ih x at first.
+    """States `out`, and `memory` (T, B, H) and open gates `gates` (T, B, 4 H), from x (T, B, I).
 
-    `strips` are those of W^T, the bias is (4 H,), and h0, c0 (B, H) are the state and the memory at first.
+    `strips_ih` and `strips` are those of W_ih^T and W_hh^T, the bias is (4 H,), and h0, c0 (B, H) are the state and the
+    memory at first.
     """
-    zero, one, T, H = h0.dtype.type(0), h0.dtype.type(1), gates.shape[0], h0.shape[1]
+    zero, one, T, (B, H) = h0.dtype.type(0), h0.dtype.type(1), gates.shape[0], h0.shape
     h, c = h0, c0
     for step in range(T):
         t = moment(step, T, reverse)
+        if len(x):
+            times_strips(x[t], strips_ih, zero, gates[t])
         times_strips(h, strips, one, gates[t])
-        for b in range(len(h0)):
-            row, new_h, new_c, old_c = gates[t, b], out[t, b], memory[t, b], c[b]
+        for b in range(B):
+            row, new_h, new_c, old_c = gates[t, b], out[t, begin + b], memory[t, b], c[b]
             if t >= lengths[b]:
                 row[:] = zero
                 new_h[:], new_c[:] = h[b], old_c
@@ -179,12 +194,13 @@ def lstm(
                 new_c[j] = f[j] * old_c[j] + i[j] * n[j]
             for j in range(H):
                 new_h[j] = o[j] * tanh(new_c[j])
-        h, c = out[t], memory[t]
+        h, c = out[t, begin : begin + B], memory[t]
 
 
 @jit
 def lstm_vjp(
     g: Array,
+    begin: int,
     memory: Array,
     gates: Array,
     c0: Array,
@@ -195,17 +211,17 @@ def lstm_vjp(
     dh: Array,
     dc: Array,
 ) -> None:
-    """Cotangents dx (T, B, 4 H) from those of the states, g (T, B, H) or longer.
+    """Cotangents dx (T, B, 4 H) from those of the states, g, which may be longer.
 
     `dh` (B, H) is 0 at first and `dc` the cotangent of the last memory; they become those of h0 and c0. `strips` are
     those of W.
     """
-    zero, one, T, H = g.dtype.type(0), g.dtype.type(1), dx.shape[0], c0.shape[1]
+    zero, one, T, (B, H) = g.dtype.type(0), g.dtype.type(1), dx.shape[0], c0.shape
     shown = np.empty(H, g.dtype)
     for step in range(T):
         t = moment(step, T, not reverse)
-        for b in range(g.shape[1]):
-            d, carry, arrived = dx[t, b], dh[b], g[t, b]
+        for b in range(B):
+            d, carry, arrived = dx[t, b], dh[b], g[t, begin + b]
             for j in range(H):
                 carry[j] += arrived[j]
             if t >= lengths[b]:
@@ -242,6 +258,8 @@ def lstm_vjp(
 
 @jit
 def gru(
+    x: Array,
+    strips_ih: Array,
     strips: Array,
     strips_n: Array,
     bias_x: Array,
@@ -249,22 +267,26 @@ def gru(
     h0: Array,
     lengths: Array,
     reverse: bool,
+    begin: int,
     out: Array,
     gates: Array,
     news: Array,
 ) -> None:
-    """States `out` (T, B, H), with r, z, n in `gates` (T, B, 3 H), which hold W_ih x at first, and u_n in `news`.
+    """States `out`, with r, z, n in `gates` (T, B, 3 H) and u_n in `news` (T, B, H), from x (T, B, I).
 
-    `strips` are those of W^T for r and z, `strips_n` for n; `bias_x` belongs to x, `bias` to the product with h.
+    `strips_ih` are those of W_ih^T, `strips` of W_hh^T for r and z, `strips_n` for n; `bias_x` belongs to x, `bias` to
+    the product with h.
     """
-    zero, one, T, H = h0.dtype.type(0), h0.dtype.type(1), out.shape[0], h0.shape[1]
+    zero, one, T, (B, H) = h0.dtype.type(0), h0.dtype.type(1), gates.shape[0], h0.shape
     h, both = h0, bias_x + bias
     for step in range(T):
         t = moment(step, T, reverse)
+        if len(x):
+            times_strips(x[t], strips_ih, zero, gates[t])
         times_strips(h, strips, one, gates[t, :, : 2 * H])
         times_strips(h, strips_n, zero, news[t])
-        for b in range(len(h0)):
-            row, new_h, old_h, u_n = gates[t, b], out[t, b], h[b], news[t, b]
+        for b in range(B):
+            row, new_h, old_h, u_n = gates[t, b], out[t, begin + b], h[b], news[t, b]
             if t >= lengths[b]:
                 row[:], u_n[:] = zero, zero
                 new_h[:] = old_h
@@ -277,12 +299,13 @@ def gru(
                 n[j] = tanh(n[j] + b_x[j] + r[j] * u_n[j])
             for j in range(H):
                 new_h[j] = (one - z[j]) * n[j] + z[j] * old_h[j]
-        h = out[t]
+        h = out[t, begin : begin + B]
 
 
 @jit
 def gru_vjp(
     g: Array,
+    begin: int,
     out: Array,
     gates: Array,
     news: Array,
@@ -294,15 +317,15 @@ def gru_vjp(
     du: Array,
     dh: Array,
 ) -> None:
-    """Cotangents of x and of u, (T, B, 3 H) each, from those of the states, g (T, B, H).
+    """Cotangents of x and of u, (T, B, 3 H) each, from those of the states, g.
 
     `dh` (B, H), at first 0, becomes that of the first state. `strips` are those of W.
     """
-    zero, one, T, H = g.dtype.type(0), g.dtype.type(1), g.shape[0], h0.shape[1]
+    zero, one, T, (B, H) = g.dtype.type(0), g.dtype.type(1), dx.shape[0], h0.shape
     for step in range(T):
         t = moment(step, T, not reverse)
-        for b in range(g.shape[1]):
-            d, d_u, carry, arrived = dx[t, b], du[t, b], dh[b], g[t, b]
+        for b in range(B):
+            d, d_u, carry, arrived = dx[t, b], du[t, b], dh[b], g[t, begin + b]
             for j in range(H):
                 carry[j] += arrived[j]
             if t >= lengths[b]:
@@ -310,7 +333,7 @@ def gru_vjp(
                 continue
             row, u_n = gates[t, b], news[t, b]
             first = t == (T - 1 if reverse else 0)
-            old_h = h0[b] if first else out[t + 1 if reverse else t - 1, b]
+            old_h = h0[b] if first else out[t + 1 if reverse else t - 1, begin + b]
             r, z, n = row[:H], row[H : 2 * H], row[2 * H :]
             dr, dz, dn = d[:H], d[H : 2 * H], d[2 * H :]
             for j in range(H):

@@ -8,13 +8,9 @@ narrow enough for that, each contiguous, and a product becomes one small product
 
 from __future__ import annotations
 
+from tinyllm.kernels.cpu.blocks import DEPTH
 from tinyllm.kernels.cpu.compile import Array, jit
 from tinyllm.kernels.cpu.gemm import gemm
-
-# Multiply-adds of a product up to which OpenBLAS does not copy its operands first.
-UNPACKED = 10**6
-# So many terms of a sum are added up in one product: with more, products of the same size are slower by a sixth.
-DEPTH = 256
 
 
 @jit
@@ -29,8 +25,8 @@ def times_strips(a: Array, strips: Array, beta: float, out: Array) -> None:
 
 
 @jit
-def times_rows(a: Array, strips: Array, rows: int, out: Array) -> None:
-    """``out = a @ w`` for (R, K), (K, N) in strips and (R, N), so many rows at once."""
-    zero = a.dtype.type(0)
-    for i in range(0, len(a), rows):
-        times_strips(a[i : i + rows], strips, zero, out[i : i + rows])
+def times_steps(a: Array, strips: Array, begin: int, out: Array) -> None:
+    """``out[t, begin : begin + n] = a[t] @ w`` for all t: (T, n, K), (K, N) in strips and (T, B, N)."""
+    zero, n = a.dtype.type(0), a.shape[1]
+    for t in range(a.shape[0]):
+        times_strips(a[t], strips, zero, out[t, begin : begin + n])

@@ -15,7 +15,7 @@ import numpy as np
 
 from tinyllm import threads
 from tinyllm.autograd.arrays import add_to, matmul
-from tinyllm.autograd.fused.recurrent.through_time import State, cotangents, states_before
+from tinyllm.autograd.fused.recurrent.through_time import State, of_weights, states_before
 from tinyllm.autograd.tape import Kernel
 from tinyllm.autograd.tensor import Array
 from tinyllm.buffers import empty
@@ -23,7 +23,6 @@ from tinyllm.buffers import empty
 T = TypeVar("T")
 
 _THREAD_WORTH = 4 * 10**6  # multiply-adds that are worth a thread of their own
-_ROWS = 32  # of a large matrix, that are multiplied at once
 _FEWEST = 8  # sequences for a thread: products with fewer rows are much slower
 
 
@@ -41,7 +40,7 @@ def strips_of(matrix: Array, rows: int) -> Array:
 
     What is beyond column N is not written.
     """
-    from tinyllm.kernels.cpu.strips import DEPTH, UNPACKED
+    from tinyllm.kernels.cpu.blocks import DEPTH, UNPACKED
 
     K, N = matrix.shape
     width = next((s for s in (64, 32, 16) if rows * min(K, DEPTH) * s <= UNPACKED), N)
@@ -50,27 +49,6 @@ def strips_of(matrix: Array, rows: int) -> Array:
         part = matrix[:, p * width : (p + 1) * width]
         strip[:, : part.shape[1]] = part
     return strips
-
-
-def with_product(make: Callable[[], T], matrix: Array, shares: int) -> tuple[T, Callable[[Array], Array]]:
-    """What `make` gives, and the product ``times(a) = a @ matrix`` for so many threads, each with rows of its own.
-
-    For several the matrix is cut into strips, while `make` works: a twelfth faster than large products. One alone
-    leaves the product to the other threads as well.
-    """
-    if shares == 1:
-        return make(), lambda a: matmul(a, matrix)
-    from tinyllm.kernels.cpu.strips import times_rows
-
-    steps: tuple[Callable[[], Any], ...] = (make, lambda: strips_of(matrix, _ROWS))
-    made, strips = threads.each(lambda step: step(), steps)
-
-    def times(a: Array) -> Array:
-        out = empty((len(a), matrix.shape[1]), a.dtype)
-        times_rows(a, strips, _ROWS, out)
-        return out
-
-    return made, times
 
 
 class Layer(NamedTuple):
@@ -86,24 +64,34 @@ class Layer(NamedTuple):
         """A matrix in strips that suit products with the states of a thread's sequences."""
         return strips_of(matrix, self.rows)
 
+    def prepared(self, make: Callable[[], T], matrix: Array, shares: int) -> tuple[T, Array | None]:
+        """What `make` gives, and meanwhile the matrix of the inputs in strips.
+
+        Not where all sequences are one share: the product with it is then made for all times, by all threads.
+        """
+        if shares == 1:
+            return make(), None
+        steps: tuple[Callable[[], Any], ...] = (make, lambda: self.strips(matrix))
+        made, strips = threads.each(lambda step: step(), steps)
+        return made, strips
+
 
 class Share(NamedTuple):
-    """The sequences of one thread, and what is theirs."""
+    """The sequences of one thread."""
 
-    x: Array  # (T, n, I)
+    begin: int  # the first of them
     lengths: Array  # (n,)
     state: list[Array]  # the first one, (n, H) each
 
     @classmethod
-    def of(cls, begin: int, end: int, x: Array, lengths: Array | None, state: tuple[Array, ...]) -> Share:
+    def of(cls, begin: int, end: int, T: int, lengths: Array | None, state: tuple[Array, ...]) -> Share:
         """The sequences ``begin <= b < end``."""
-        x = contiguous(x[:, begin:end])
-        ends = np.full(end - begin, len(x)) if lengths is None else lengths[begin:end]
-        return cls(x, ends, [contiguous(s[begin:end]) for s in state])
+        ends = np.full(end - begin, T) if lengths is None else lengths[begin:end]
+        return cls(begin, ends, [contiguous(s[begin:end]) for s in state])
 
 
 def compiled(
-    forward: Callable[..., Callable[[Array, Share], tuple[Array, Any]]],
+    forward: Callable[..., Callable[[Array, Array, Array, Array, Share], Any]],
     backward: Callable[..., Callable[[Array, Array, Any, Share], tuple[Array, Array, State]]],
 ) -> Kernel:
     """The implementation of an operation from the calls of its kernels.
@@ -111,11 +99,14 @@ def compiled(
     Parameters
     ----------
     forward : callable
-        ``forward(layer, **settings)(a, share)`` gives the result for a share of the sequences and what is kept; it may
-        overwrite a, what the inputs contribute without the bias, (T, n, G H).
+        ``forward(layer, **settings)(x, strips_ih, a, out, share)`` writes the states of a share of the sequences into
+        the whole result and gives what is kept; it may keep a, (T, n, G H). Where x has no steps, a holds at first what
+        the inputs contribute without the bias.
     backward : callable
-        ``backward(layer, **settings)(g, out, kept, share)`` gives the cotangents of a, of u and of the first state.
+        ``backward(layer, **settings)(g, out, kept, share)`` gives the cotangents of a, of u and of the first state for
+        a share of the sequences, from the whole result and its cotangent.
     """
+    from tinyllm.kernels.cpu.strips import times_steps
 
     def whole_forward(
         x: Array,
@@ -132,14 +123,16 @@ def compiled(
         grain = max(_FEWEST, _THREAD_WORTH // (T * weight_hh.size))
         shares = max(1, min(threads.get_num_threads(), B // grain))
         layer = Layer(weight_hh, contiguous(bias_ih), contiguous(bias_hh), reverse, -(-B // shares))
-        run, times = with_product(lambda: forward(layer, **settings), weight_ih.T, shares)
+        run, strips = layer.prepared(lambda: forward(layer, **settings), weight_ih.T, shares)
         out = empty((T + len(state) - 1, B, H), x.dtype)
 
-        def work(begin: int, end: int) -> tuple[int, int, Any]:
-            share = Share.of(begin, end, x, lengths, state)
-            a = times(_by_rows(share.x)).reshape(T, end - begin, -1)
-            out[:, begin:end], kept = run(a, share)
-            return begin, end, kept
+        def work(begin: int, end: int) -> tuple[int, int, Array, Any]:
+            inputs, a = contiguous(x[:, begin:end]), empty((T, end - begin, len(weight_ih)), x.dtype)
+            share = Share.of(begin, end, T, lengths, state)
+            if strips is not None:
+                return begin, end, inputs, run(inputs, strips, a, out, share)
+            matmul(_by_rows(inputs), weight_ih.T, out=_by_rows(a))
+            return begin, end, inputs, run(inputs[:0], inputs[:0], a, out, share)
 
         return out, threads.parallel(work, B, grain)
 
@@ -147,7 +140,7 @@ def compiled(
         needs: tuple[bool, ...],
         g: Array,
         out: Array,
-        saved: list[tuple[int, int, Any]],
+        saved: list[tuple[int, int, Array, Any]],
         x: Array,
         weight_ih: Array,
         weight_hh: Array,
@@ -158,20 +151,24 @@ def compiled(
         reverse: bool,
         **settings: Any,
     ) -> tuple[Array | None, ...]:
-        rows = max(end - begin for begin, end, _ in saved)
+        rows = max(end - begin for begin, end, *_ in saved)
         layer = Layer(weight_hh, bias_ih, bias_hh, reverse, rows)
-        run, times = with_product(lambda: backward(layer, **settings), weight_ih, len(saved))
+        run, strips = layer.prepared(lambda: backward(layer, **settings), weight_ih, len(saved))
+        arrived = g if g.flags.c_contiguous else empty(g.shape, g.dtype)
         dx = empty(x.shape, x.dtype) if needs[0] else None
 
-        def work(piece: tuple[int, int, Any]) -> tuple[Array | None, ...]:
-            begin, end, kept = piece
-            share, y = Share.of(begin, end, x, lengths, state), contiguous(out[: len(x), begin:end])
-            da, du, dstate = run(contiguous(g[:, begin:end]), y, kept, share)
-            before = states_before(y, share.state[0], reverse)
-            mine, *others = cotangents(needs, times, share.x, before, da, du, dstate)
-            if dx is not None:
-                dx[:, begin:end] = mine
-            return tuple(others)
+        def work(piece: tuple[int, int, Array, Any]) -> tuple[Array | None, ...]:
+            begin, end, inputs, kept = piece
+            share = Share.of(begin, end, len(x), lengths, state)
+            if arrived is not g:
+                arrived[:, begin:end] = g[:, begin:end]
+            da, du, dstate = run(arrived, out, kept, share)
+            if dx is not None and strips is not None:
+                times_steps(da, strips, begin, dx)
+            elif dx is not None:
+                matmul(_by_rows(da), weight_ih, out=_by_rows(dx))
+            before = states_before(out[: len(x), begin:end], share.state[0], reverse)
+            return of_weights(needs[1:], inputs, before, da, du) + dstate
 
         dweight_ih, dweight_hh, dbias_ih, dbias_hh, *dstate = zip(*threads.each(work, saved), strict=True)
         return (

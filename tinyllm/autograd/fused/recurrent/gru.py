@@ -50,11 +50,11 @@ def _numba() -> Kernel:
         weight, n = layer.weight_hh.T, 2 * layer.weight_hh.shape[1]  # where the block of n begins
         strips = layer.strips(weight[:, :n]), layer.strips(weight[:, n:])
 
-        def run(a: Array, share: Share) -> tuple[Array, Any]:
-            h0 = share.state[0]
-            out, news = (empty((len(a), *h0.shape), a.dtype) for _ in range(2))
-            kernels.gru(*strips, layer.bias_ih, layer.bias_hh, h0, share.lengths, layer.reverse, out, a, news)
-            return out, (a, news)
+        def run(x: Array, strips_ih: Array, a: Array, out: Array, share: Share) -> tuple[Array, Array]:
+            h0, biases = share.state[0], (layer.bias_ih, layer.bias_hh)
+            news = empty((len(a), *h0.shape), a.dtype)
+            kernels.gru(x, strips_ih, *strips, *biases, h0, share.lengths, layer.reverse, share.begin, out, a, news)
+            return a, news
 
         return run
 
@@ -64,7 +64,7 @@ def _numba() -> Kernel:
         def run(g: Array, out: Array, kept: tuple[Array, Array], share: Share) -> tuple[Array, Array, State]:
             (gates, news), h0 = kept, share.state[0]
             da, du, dh = empty(gates.shape, g.dtype), empty(gates.shape, g.dtype), np.zeros_like(h0)
-            kernels.gru_vjp(g, out, gates, news, h0, strips, share.lengths, layer.reverse, da, du, dh)
+            kernels.gru_vjp(g, share.begin, out, gates, news, h0, strips, share.lengths, layer.reverse, da, du, dh)
             return da, du, (dh,)
 
         return run

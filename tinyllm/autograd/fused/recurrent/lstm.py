@@ -49,12 +49,13 @@ def _numba() -> Kernel:
     def forward(layer: Layer) -> Any:
         strips, bias = layer.strips(layer.weight_hh.T), layer.bias_ih + layer.bias_hh
 
-        def run(a: Array, share: Share) -> tuple[Array, Any]:
-            T, (h0, c0) = len(a), share.state
-            out, memory = empty((T + 1, *h0.shape), a.dtype), empty((T, *h0.shape), a.dtype)
-            kernels.lstm(strips, bias, h0, c0, share.lengths, layer.reverse, out, memory, a)
-            out[-1] = memory[0 if layer.reverse else -1]
-            return out, (memory, a)
+        def run(x: Array, strips_ih: Array, a: Array, out: Array, share: Share) -> tuple[Array, Array]:
+            (h0, c0), begin = share.state, share.begin
+            memory = empty((len(a), *h0.shape), a.dtype)
+            both = (strips_ih, strips)
+            kernels.lstm(x, *both, bias, h0, c0, share.lengths, layer.reverse, begin, out, memory, a)
+            out[-1, begin : begin + len(h0)] = memory[0 if layer.reverse else -1]
+            return memory, a
 
         return run
 
@@ -62,9 +63,9 @@ def _numba() -> Kernel:
         strips = layer.strips(layer.weight_hh)
 
         def run(g: Array, out: Array, kept: tuple[Array, Array], share: Share) -> tuple[Array, Array, State]:
-            (memory, gates), (h0, c0) = kept, share.state
-            da, dh, dc = empty(gates.shape, g.dtype), np.zeros_like(h0), g[-1].copy()
-            kernels.lstm_vjp(g, memory, gates, c0, strips, share.lengths, layer.reverse, da, dh, dc)
+            (memory, gates), (h0, c0), begin = kept, share.state, share.begin
+            da, dh, dc = empty(gates.shape, g.dtype), np.zeros_like(h0), g[-1, begin : begin + len(h0)].copy()
+            kernels.lstm_vjp(g, begin, memory, gates, c0, strips, share.lengths, layer.reverse, da, dh, dc)
             return da, da, (dh, dc)
 
         return run

@@ -39,9 +39,9 @@ def _numba() -> Kernel:
     def forward(layer: Layer, *, nonlinearity: str) -> Any:
         strips, bias = layer.strips(layer.weight_hh.T), layer.bias_ih + layer.bias_hh
 
-        def run(a: Array, share: Share) -> tuple[Array, None]:
-            kernels.rnn(strips, bias, share.state[0], share.lengths, nonlinearity == "relu", layer.reverse, a)
-            return a, None
+        def run(x: Array, strips_ih: Array, a: Array, out: Array, share: Share) -> None:
+            h0, relu = share.state[0], nonlinearity == "relu"
+            kernels.rnn(x, strips_ih, strips, bias, h0, share.lengths, relu, layer.reverse, share.begin, a, out)
 
         return run
 
@@ -49,8 +49,9 @@ def _numba() -> Kernel:
         strips = layer.strips(layer.weight_hh)
 
         def run(g: Array, out: Array, kept: None, share: Share) -> tuple[Array, Array, State]:
-            da, dh = empty(g.shape, g.dtype), np.zeros_like(share.state[0])
-            kernels.rnn_vjp(g, out, strips, share.lengths, nonlinearity == "relu", layer.reverse, da, dh)
+            h0, relu = share.state[0], nonlinearity == "relu"
+            da, dh = empty((len(g), *h0.shape), g.dtype), np.zeros_like(h0)
+            kernels.rnn_vjp(g, share.begin, out, strips, share.lengths, relu, layer.reverse, da, dh)
             return da, da, (dh,)
 
         return run

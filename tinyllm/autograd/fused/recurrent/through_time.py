@@ -118,8 +118,8 @@ def kernel(step: Callable[..., tuple[State, Any]], back: Callable[..., tuple[Arr
                 da[t], du[t] = xp.where(alive, da[t], 0), xp.where(alive, du[t], 0)
                 passed = tuple(xp.where(alive, p, a) for p, a in zip(passed, arrived, strict=True))
             dstate = (passed[0] + du[t] @ weight_hh, *passed[1:])
-        before = states_before(out[:T], state[0], reverse)
-        return cotangents(needs, lambda rows: matmul(rows, weight_ih), x, before, da, du, dstate)
+        dx = matmul(da.reshape(-1, da.shape[-1]), weight_ih).reshape(x.shape) if needs[0] else None
+        return dx, *of_weights(needs[1:], x, states_before(out[:T], state[0], reverse), da, du), *dstate
 
     return Kernel(forward, vjp)
 
@@ -130,22 +130,10 @@ def states_before(states: Array, first: Array, reverse: bool) -> Array:
     return namespace(states).concatenate(parts)
 
 
-def cotangents(
-    needs: tuple[bool, ...],
-    to_inputs: Callable[[Array], Array],
-    x: Array,
-    before: Array,
-    da: Array,
-    du: Array,
-    dstate: State,
-) -> tuple[Array | None, ...]:
-    """All cotangents in the order of the arguments; the weights' are products over all times and sequences.
-
-    ``to_inputs(rows)`` multiplies those of a, (R, G H), by the matrix of the inputs.
-    """
+def of_weights(needs: tuple[bool, ...], x: Array, before: Array, da: Array, du: Array) -> tuple[Array | None, ...]:
+    """The cotangents of both weights and both biases from those of a and u: sums over all times and sequences."""
     a_rows, u_rows, x_rows, h_rows = (d.reshape(-1, d.shape[-1]) for d in (da, du, x, before))
-    dx = to_inputs(a_rows).reshape(x.shape) if needs[0] else None
-    dweight_ih = matmul(a_rows.T, x_rows) if needs[1] else None
-    dweight_hh = matmul(u_rows.T, h_rows) if needs[2] else None
+    dweight_ih = matmul(a_rows.T, x_rows) if needs[0] else None
+    dweight_hh = matmul(u_rows.T, h_rows) if needs[1] else None
     dbias_ih = a_rows.sum(axis=0)
-    return dx, dweight_ih, dweight_hh, dbias_ih, dbias_ih if du is da else u_rows.sum(axis=0), *dstate
+    return dweight_ih, dweight_hh, dbias_ih, dbias_ih if du is da else u_rows.sum(axis=0)
