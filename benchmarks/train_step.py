@@ -1,4 +1,4 @@
-"""One training step of a GPT (forward, backward, clipping, AdamW) against PyTorch, eager and compiled.
+"""One training step of a GPT (forward, backward, clipping, AdamW) against PyTorch, eager and compiled, and JAX.
 
     python benchmarks/train_step.py                    # three sizes, and what the second thread adds
     python benchmarks/train_step.py --only small --threads 1
@@ -18,7 +18,7 @@ from harness import OURS, Case, Step, compare, in_process, options_of, peer, say
 import tinyllm as tl
 from tinyllm.profile import Limits
 
-EAGER, COMPILED = "PyTorch eager", "torch.compile"
+EAGER, COMPILED, JAX = "PyTorch eager", "torch.compile", "JAX jit"
 SIZES = {
     "small": {"layers": 4, "heads": 4, "channels": 128, "time": 64, "batch": 12, "vocab": 65},
     "medium": {"layers": 6, "heads": 6, "channels": 384, "time": 256, "batch": 8, "vocab": 65},
@@ -40,7 +40,7 @@ def case(name: str, quick: bool) -> Case:
     """A size as a piece of work."""
     size = SIZES[name]
     about = f"{size['layers']} layers, C={size['channels']}, T={size['time']}, B={size['batch']}, V={size['vocab']}"
-    peers = (EAGER,) if quick or name == "gpt2" else (EAGER, COMPILED)
+    peers = (EAGER,) if quick else (EAGER, JAX) if name == "gpt2" else (EAGER, COMPILED, JAX)
     return Case(f"training step, {about}", {"size": size}, flops(size), 0.0, peers, 2.0 if quick else 5.0)
 
 
@@ -81,7 +81,15 @@ def pytorch(compiled: bool) -> Any:
     return make
 
 
-SIDES = {OURS: ours, EAGER: pytorch(False), COMPILED: pytorch(True)}
+def jax_jit(threads: int, size: dict[str, int]) -> Step:
+    """The same step in JAX."""
+    peer("jax")
+    from gpt_jax import training_step
+
+    return training_step(size, threads)
+
+
+SIDES = {OURS: ours, EAGER: pytorch(False), COMPILED: pytorch(True), JAX: jax_jit}
 
 
 def main() -> None:
