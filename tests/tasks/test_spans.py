@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tinyllm.autograd import Tensor
 from tinyllm.errors import ConfigError, DataError
 from tinyllm.models.bert_heads import SpanOutput
+from tinyllm.nn import Module
 from tinyllm.tasks.questions import from_squad, from_stdlib
 from tinyllm.tasks.spans import collate, mark, windows
 from tinyllm.text.wordpiece import WordPiece
@@ -47,7 +48,7 @@ def test_the_place_of_an_answer_holds_its_characters(words, data):
             assert text[first[0] : last[1]] == text[start:end]
 
 
-class Pointing:
+class Pointing(Module):
     """A model that finds one token as the first and one as the last, and nothing else likely."""
 
     class config:
@@ -58,6 +59,7 @@ class Pointing:
         self.first, self.last = first, last
 
     def __call__(self, input_ids, **more):
+        assert not self.training
         start = (input_ids == self.first) * 5.0 + (more["token_type_ids"] == 0) * 9.0  # the question would be better
         end = (input_ids == self.last) * 5.0 + (more["attention_mask"] == 0) * 9.0
         return SpanOutput(Tensor(start), Tensor(end))
@@ -67,8 +69,10 @@ def test_the_best_span_is_found_in_any_window_never_in_the_question():
     text = "the boat is blue and " * 6 + "the ball is red"
     ball, red = (TOKENIZER.encode(word, add_special_tokens=False)[0] for word in ("ball", "red"))
     assert len(windows(TOKENIZER, "is it red", text, 16)) > 3
-    answer, score = mark(Pointing(ball, red), TOKENIZER, "is it red", text)
+    model = Pointing(ball, red)
+    answer, score = mark(model, TOKENIZER, "is it red", text)
     assert (answer, score) == ("ball is red", 10.0)
+    assert model.training  # again: it is asked in the middle of training, too
     # An answer does not end before it begins.
     assert mark(Pointing(red, ball), TOKENIZER, "is it red", "the ball is red")[1] == 5.0
 

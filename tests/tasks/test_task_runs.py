@@ -232,6 +232,7 @@ def squad(tmp_path_factory) -> Path:
 def test_questions_are_trained_on_resumed_and_judged(capsys, squad, tmp_path):
     flags = ["--n-layer", "1", "--n-head", "2", "--n-embd", "16", "--block-size", "32", "--batch-size", "8"]
     flags += ["--vocab-size", "300", "--steps", "6", "--eval-every", "3", "--eval-windows", "4", "--threads", "1"]
+    flags += ["--dropout", "0.1"]
     argv = ["train", "--task", "question-answering", "--data", squad, "--held-out", "0.2", *flags]
     result = json.loads(says(capsys, *argv, "--out", tmp_path / "r", "--json"))
     assert set(result["metrics"]) == {"exact %", "F1 %"}

@@ -95,8 +95,13 @@ def mark(model: Any, tokenizer: WordPiece, question: str, text: str) -> tuple[st
         The sum of the logits of its first and last token.
     """
     rows = windows(tokenizer, question, text, model.config.max_position_embeddings)
-    with no_grad():
-        out = model(**collate(rows, model.config.pad_token_id))
+    training = model.training
+    model.eval()  # dropout would be another answer each time
+    try:
+        with no_grad():
+            out = model(**collate(rows, model.config.pad_token_id))
+    finally:
+        model.train(training)
     best, answer = -np.inf, ""
     for row, start, end in zip(rows, out.start_logits.numpy(), out.end_logits.numpy(), strict=True):
         n = len(row.offsets)

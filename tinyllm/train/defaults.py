@@ -42,14 +42,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "addition": _SEQUENCES | {"data": "embedded"},
     "pronunciation": _PAIRS | {"data": "g2p-en", "tokenizer": "word", "block_size": 32, "dropout": 0.1, "lr": 2e-3},
     "question-answering": _PAIRS
-    | {
-        "model": "bert",
-        "data": "stdlib-questions",
-        "tokenizer": "wordpiece",
-        "vocab_size": 4000,
-        "block_size": 128,
-        "dropout": 0.1,
-    },
+    | {"model": "bert", "data": "stdlib-questions", "tokenizer": "wordpiece", "vocab_size": 4000, "block_size": 128},
     "classification": {
         "model": "bert",
         "data": "stdlib-packages",
