@@ -122,7 +122,7 @@ def test_what_is_held_never_changes(program: list[tuple[int, str, int, bool]]) -
         del array
         used, free = pool.used_and_free()
         most = max(most, used)
-        assert used + free <= 1.5 * most
+        assert used + free <= 1.5 * most + 2**22
         for _ in range(drop if len(held) > 5 else 0):
             held.pop(len(held) // 2)
         assert all((a == n).all() for a, n in held)
@@ -155,7 +155,7 @@ def test_threads_never_share_a_block() -> None:
 
 
 def test_memory_does_not_grow_with_the_variety_of_shapes() -> None:
-    """Who holds at most 4 MB (5 in blocks) takes no more than twice that and an eighth, whatever lengths come by."""
+    """Who holds at most 4 MB (5 in blocks) takes no more than twice that and what is spare, whatever comes by."""
     pool = Pool()
     rng = np.random.default_rng(0)
     held: list[np.ndarray] = []
@@ -165,7 +165,7 @@ def test_memory_does_not_grow_with_the_variety_of_shapes() -> None:
         while sum(a.nbytes for a in held) > 4_000_000:
             held.pop(0)
         most = max(most, sum(pool.used_and_free()))
-    assert most < (2 + 1 / 8) * 5_000_000
+    assert most < 2 * (1 + 1 / 32) * 5_000_000 + 2**22
 
 
 def test_steps_find_the_memory_of_those_before(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,8 +29,9 @@ _SMALL = 1 << 16  # bytes; the system's allocator keeps such memory itself
 _HUGE = 1 << 22  # bytes from which the system is asked for pages of 2 MB, as NumPy does
 _SECONDS = 10.0  # how long a free block waits for use
 _ROOMY = 4  # a block so many times too large is used before any is given up
-_SPARE = 8  # all blocks together exceed what was in use by one part in so many: with none, lengths that do not fit each
-# other are given up and made again at every step, 7 MB of them in a step of a small model
+# All blocks together exceed what was in use by one part in so many, and by so many bytes: with none to spare, lengths
+# that do not fit each other are given up and made again at every step, 7 MB of them in a step of a small model.
+_SPARE_SHARE, _SPARE = 32, 1 << 22
 
 
 class _Block(np.ndarray):
@@ -52,10 +53,10 @@ class _Lease(np.ndarray):
 class Pool:
     """Blocks of memory, each used by at most one array at a time. One pool serves all threads.
 
-    Its size is bounded: all blocks together exceed the most that was in use lately by an eighth at most. Where a new
-    one would pass that, a larger free block is used, and if there is none, those that have been free for longest make
-    room for it. So a training step finds the memory of the one before: gradients lie where its activations did. A block
-    that has been free for ten seconds is given back when the next array is asked for.
+    Its size is bounded: all blocks together exceed the most that was in use lately by a 32nd and 4 MB at most. Where a
+    new one would pass that, a larger free block is used, and if there is none, those that have been free for longest
+    make room for it. So a training step finds the memory of the one before: gradients lie where its activations did. A
+    block that has been free for ten seconds is given back when the next array is asked for.
     """
 
     def __init__(self) -> None:
@@ -89,7 +90,7 @@ class Pool:
         with self.lock:
             used = self.total - self._idle() + length
             self.peaks[0] = max(self.peaks[0], used)
-            most = max(self.peaks) * (1 + 1 / _SPARE) - length
+            most = max(self.peaks) * (1 + 1 / _SPARE_SHARE) + _SPARE - length
             larger = [n for n, shelf in self.shelves.items() if shelf and length < n <= _ROOMY * length]
             if self.total > most and larger:
                 try:
