@@ -8,12 +8,13 @@
 against: loops (the formula in plain Python on a tiny input, times the number of elements); small operations (the same
 function of recorded NumPy operations); NumPy (one operation with a derivative by hand); PyTorch eager; JAX jit,
 forward only.
-The limit of attention is sgemm; of everything else, a copy that reads and writes as many bytes as the arrays that come
-in and go out.
+The limit of attention and of linear is sgemm, NumPy's BLAS on large matrices; of everything else, a copy that reads
+and writes as many bytes as the arrays that come in and go out.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,8 @@ from tinyllm.profile import Limits
 LOOPS, SMALL, NUMPY, TORCH, JAX = "naive loops", "small operations", "NumPy", "PyTorch eager", "JAX jit"
 ADDED, APART = "add and layer_norm", "one after the other"
 ROWS, COLUMNS, VOCAB = 8192, 1024, 8192
+LINEAR = (768, 128, 512)  # rows, channels in and out: the feed-forward part of a small model
+PRODUCT = "linear, {} x {} to {}".format(*LINEAR)
 HEADS, TIME, DIM = 12, 512, 64
 PARAMETERS = 10_000_000
 rng = np.random.default_rng(0)
@@ -149,6 +152,16 @@ CONCEPTS = {
         lambda: formulas.losses.cross_entropy_of_logits([LINE], [3]),
         256 / N,
         (4.0 * N, 8.0 * N),
+    ),
+    PRODUCT: Concept(
+        lambda: [floats(*LINEAR[:2]), floats(LINEAR[2], LINEAR[1])],
+        lambda x, w: tl.linear(x, w),
+        lambda torch, x, w: torch.nn.functional.linear(x, w),
+        lambda jax, x, w: x @ w.T,
+        None,
+        0.0,
+        (0.0, 0.0),
+        (2.0 * math.prod(LINEAR), 4.0 * math.prod(LINEAR)),
     ),
     "attention, causal": Concept(
         lambda: [floats(1, HEADS, TIME, DIM) for _ in range(3)],

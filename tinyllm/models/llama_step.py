@@ -131,7 +131,7 @@ def _many(decoder: Decoder, x: Tensor, context: Context) -> list[Tensor]:
 
 def _across(rows: np.ndarray) -> np.ndarray:
     """The matrix (n, m) as (m, n)."""
-    from tinyllm.kernels.cpu.prompt_block import transpose
+    from tinyllm.kernels.cpu.blocks import transpose
 
     out = buffers.empty(rows.shape[::-1], rows.dtype)
     threads.parallel(lambda i, j: transpose(rows[i:j], out[:, i:j]), len(rows), 1 + _MOVED // rows.shape[1])

@@ -27,6 +27,7 @@ UNPACKED = 10**6 if blas.FOUND.unpacked else 0
 # So many terms of a sum are added up in one product: with more, products of the same size are slower by a sixth.
 DEPTH = 256
 ROWS, COLUMNS = 48, 64  # of a block; with DEPTH fewer multiply-adds than UNPACKED
+TILE = 16  # rows and columns of a matrix that are transposed at once: a number known when the loops are compiled
 _HELD = 1 << 17  # elements of b that are needed at a time: with more, they do not stay in the second level of cache
 
 
@@ -41,6 +42,21 @@ def suits(a: Array, b: Array) -> bool:
 def _stays(k, n):
     """Whether what is needed of a (k, n) matrix at a time stays in the caches."""
     return n * min(k, DEPTH) <= _HELD
+
+
+@jit
+def transpose(a: Array, out: Array) -> None:
+    """Fill `out` (m, n) from `a` (n, m)."""
+    n, m = a.shape
+    whole_n, whole_m = n - n % TILE, m - m % TILE
+    for i in range(0, whole_n, TILE):
+        for j in range(0, whole_m, TILE):
+            for c in range(TILE):
+                for r in range(TILE):
+                    out[j + c, i + r] = a[i + r, j + c]
+    for i in range(n):
+        for j in range(whole_m if i < whole_n else 0, m):
+            out[j, i] = a[i, j]
 
 
 @jit
@@ -60,10 +76,9 @@ def product(a: Array, b: Array, beta: float, out: Array) -> None:
                     gemm(one, a[i : i + ROWS, k : k + DEPTH], b[k : k + DEPTH, j : j + COLUMNS], kept, block)
         else:  # multiplied by columns, small products are slow
             for j in range(0, b.shape[1], COLUMNS):
-                turned = strip[: min(DEPTH, b.shape[0] - k), : min(COLUMNS, b.shape[1] - j)]
-                for p in range(turned.shape[1]):
-                    for q in range(turned.shape[0]):
-                        turned[q, p] = b[k + q, j + p]
+                part = b[k : k + DEPTH, j : j + COLUMNS]
+                turned = strip[: part.shape[0], : part.shape[1]]
+                transpose(part.T, turned)
                 for i in range(0, a.shape[0], ROWS):
                     block = out[i : i + ROWS, j : j + COLUMNS]
                     gemm(one, a[i : i + ROWS, k : k + DEPTH], turned, kept, block)

@@ -12,26 +12,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinyllm.kernels.cpu.blocks import matmul
+from tinyllm.kernels.cpu.blocks import matmul, transpose
 from tinyllm.kernels.cpu.compile import Array, jit
 from tinyllm.kernels.cpu.mathfn import exp
-
-TILE = 16  # rows and columns of a matrix that are transposed at once: a number known when the loops are compiled
-
-
-@jit
-def transpose(a: Array, out: Array) -> None:
-    """Fill `out` (m, n) from `a` (n, m)."""
-    n, m = a.shape
-    whole_n, whole_m = n - n % TILE, m - m % TILE
-    for i in range(0, whole_n, TILE):
-        for j in range(0, whole_m, TILE):
-            for c in range(TILE):
-                for r in range(TILE):
-                    out[j + c, i + r] = a[i + r, j + c]
-    for i in range(n):
-        for j in range(whole_m if i < whole_n else 0, m):
-            out[j, i] = a[i, j]
 
 
 @jit

@@ -126,13 +126,15 @@ def compiled(
         run, strips = layer.prepared(lambda: forward(layer, **settings), weight_ih.T, shares)
         out = empty((T + len(state) - 1, B, H), x.dtype)
 
-        def work(begin: int, end: int) -> tuple[int, int, Array, Any]:
-            inputs, a = contiguous(x[:, begin:end]), empty((T, end - begin, len(weight_ih)), x.dtype)
-            share = Share.of(begin, end, T, lengths, state)
+        def work(begin: int, end: int) -> tuple[int, int, Array | None, Any]:
+            mine, a = x[:, begin:end], empty((T, end - begin, len(weight_ih)), x.dtype)
+            inputs, share = contiguous(mine), Share.of(begin, end, T, lengths, state)
             if strips is not None:
-                return begin, end, inputs, run(inputs, strips, a, out, share)
-            matmul(_by_rows(inputs), weight_ih.T, out=_by_rows(a))
-            return begin, end, inputs, run(inputs[:0], inputs[:0], a, out, share)
+                kept = run(inputs, strips, a, out, share)
+            else:
+                matmul(_by_rows(inputs), weight_ih.T, out=_by_rows(a))
+                kept = run(inputs[:0], inputs[:0], a, out, share)
+            return begin, end, None if inputs is mine else inputs, kept  # copied once for both ways
 
         return out, threads.parallel(work, B, grain)
 
@@ -140,7 +142,7 @@ def compiled(
         needs: tuple[bool, ...],
         g: Array,
         out: Array,
-        saved: list[tuple[int, int, Array, Any]],
+        saved: list[tuple[int, int, Array | None, Any]],
         x: Array,
         weight_ih: Array,
         weight_hh: Array,
@@ -157,8 +159,8 @@ def compiled(
         arrived = g if g.flags.c_contiguous else empty(g.shape, g.dtype)
         dx = empty(x.shape, x.dtype) if needs[0] else None
 
-        def work(piece: tuple[int, int, Array, Any]) -> tuple[Array | None, ...]:
-            begin, end, inputs, kept = piece
+        def work(piece: tuple[int, int, Array | None, Any]) -> tuple[Array | None, ...]:
+            begin, end, copied, kept = piece
             share = Share.of(begin, end, len(x), lengths, state)
             if arrived is not g:
                 arrived[:, begin:end] = g[:, begin:end]
@@ -168,6 +170,7 @@ def compiled(
             elif dx is not None:
                 matmul(_by_rows(da), weight_ih, out=_by_rows(dx))
             before = states_before(out[: len(x), begin:end], share.state[0], reverse)
+            inputs = x[:, begin:end] if copied is None else copied
             return of_weights(needs[1:], inputs, before, da, du) + dstate
 
         dweight_ih, dweight_hh, dbias_ih, dbias_hh, *dstate = zip(*threads.each(work, saved), strict=True)
